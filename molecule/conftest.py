@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright (c) 2026 baremetal.vllm contributors
+"""What the verify tests look at: the lab's hosts of the scenario that Molecule has converged."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import testinfra
+from testinfra.host import Host
+
+ROOT = Path(__file__).resolve().parents[1]
+LAB = os.environ["VLLM_LAB"]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Where things are in a scenario; the values are those of its inventory."""
+
+    inventory: str
+    gpu_hosts: tuple[str, ...]
+    edge_hosts: tuple[str, ...]
+    instance: str = "gpt-oss-tiny"
+    port: int = 8000
+    edge_port: int = 8080
+    listens_on_loopback: bool = False
+    state_directory: str = "/var/lib/vllm"
+    config_directory: str = "/etc/vllm"
+    user: str = "2000:0"
+    shm_bytes: int = 16 * 2**30
+    shutdown_timeout: int = 60
+
+    @property
+    def unit(self) -> str:
+        return f"vllm@{self.instance}.service"
+
+    @property
+    def container(self) -> str:
+        return f"vllm-{self.instance}"
+
+    @property
+    def current(self) -> str:
+        return f"{self.state_directory}/{self.instance}/current"
+
+
+SCENARIOS = {
+    "default": Scenario("inventories/demo", ("gpu1", "gpu2"), ("edge1",)),
+    "uninstall": Scenario("inventories/demo", ("gpu1", "gpu2"), ("edge1",)),
+    "alternative": Scenario(
+        "molecule/alternative/inventory",
+        ("gpu2",),
+        ("gpu2",),
+        instance="tiny-alternative",
+        port=8011,
+        edge_port=8081,
+        listens_on_loopback=True,
+        state_directory="/srv/vllm-state",
+        config_directory="/etc/vllm-alternative",
+        user="2001:0",
+        shm_bytes=2 * 2**30,
+        shutdown_timeout=20,
+    ),
+}
+SCENARIO = SCENARIOS[os.environ["VLLM_SCENARIO"]]
+
+
+@pytest.fixture(scope="session")
+def scenario() -> Scenario:
+    return SCENARIO
+
+
+def lab_host(name: str) -> Host:
+    """A host of the lab, reached as root through Docker."""
+    return testinfra.get_host(f"docker://vllm-{LAB}-{name}")
+
+
+@pytest.fixture(scope="session", params=SCENARIO.gpu_hosts)
+def gpu_host(request: pytest.FixtureRequest) -> Host:
+    return lab_host(request.param)
+
+
+@pytest.fixture(scope="session", params=SCENARIO.edge_hosts)
+def edge_host(request: pytest.FixtureRequest) -> Host:
+    return lab_host(request.param)
+
+
+@pytest.fixture(scope="session")
+def host(edge_host: Host) -> Host:
+    """Tests of the edge call their host `host`, as testinfra's own examples do."""
+    return edge_host
+
+
+def address(name: str) -> str:
+    """The address of a lab host on the lab's network."""
+    inspected = json.loads(
+        subprocess.run(
+            ["docker", "inspect", f"vllm-{LAB}-{name}"], check=True, capture_output=True, text=True
+        ).stdout
+    )
+    return str(inspected[0]["NetworkSettings"]["Networks"]["vllm-lab"]["IPAddress"])
+
+
+@dataclass(frozen=True)
+class Run:
+    """What an operator sees of one ansible-playbook run."""
+
+    code: int
+    output: str
+
+    def recap(self, host: str) -> dict[str, int]:
+        """Counters of the play recap: ok, changed, unreachable, failed, ..."""
+        line = next(
+            found for found in self.output.splitlines() if re.match(rf"{host}\s+: ok=", found)
+        )
+        return {name: int(count) for name, count in re.findall(r"(\w+)=(\d+)", line)}
+
+
+def playbook(name: str, *arguments: str, extra: dict[str, Any] | None = None) -> Run:
+    """Run a playbook of the collection against the scenario's inventory, as an operator would."""
+    command = ["ansible-playbook", f"playbooks/{name}.yml", "-i", SCENARIO.inventory, *arguments]
+    if extra is not None:
+        command += ["-e", json.dumps(extra)]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=900
+    )
+    return Run(done.returncode, done.stdout + done.stderr)

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright (c) 2026 baremetal.vllm contributors
+"""The fleet as clients and operators meet it: streams through the edge, runs of the playbooks."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from conftest import ROOT, Scenario, address, lab_host, playbook
+from openai import OpenAI
+
+
+@pytest.fixture(scope="module")
+def client(scenario: Scenario) -> OpenAI:
+    """The OpenAI client, pointed at the edge, without retries that could hide a failure."""
+    key = (ROOT / "inventories/demo/secrets/edge_demo_key").read_text().strip()
+    url = f"http://{address(scenario.edge_hosts[0])}:{scenario.edge_port}/v1"
+    return OpenAI(base_url=url, api_key=key, max_retries=0)
+
+
+def arrivals(client: OpenAI, model: str) -> list[float]:
+    """When each piece of a streamed answer came, on the monotonic clock."""
+    stream = client.chat.completions.create(
+        model=model,
+        messages=[{"role": "user", "content": "Count from one to ten."}],
+        max_tokens=40,
+        stream=True,
+    )
+    times = []
+    for chunk in stream:
+        delta = chunk.choices[0].delta if chunk.choices else None
+        if delta and (delta.content or getattr(delta, "reasoning", None)):
+            times.append(time.monotonic())
+    return times
+
+
+def answered(host: str, scenario: Scenario) -> int:
+    """How many requests the engine on a host has finished."""
+    metrics = lab_host(host).check_output(
+        f"docker exec {scenario.container} "
+        "python3 -c \"import urllib.request as u; print(u.urlopen('http://127.0.0.1:8000/metrics').read().decode())\""
+    )
+    return int(sum(float(n) for n in re.findall(r"^vllm:request_success_total\{.*\} (\S+)$", metrics, re.M)))
+
+
+def test_tokens_arrive_one_by_one(client: OpenAI, scenario: Scenario) -> None:
+    times = arrivals(client, scenario.instance)
+    assert len(times) >= 20
+    # One block would arrive within a millisecond; forty tokens of this engine take much longer.
+    assert times[-1] - times[0] > 0.1
+    assert len({round(moment, 3) for moment in times}) >= len(times) // 2
+
+
+def test_both_engines_receive_traffic(client: OpenAI, scenario: Scenario) -> None:
+    before = {host: answered(host, scenario) for host in scenario.gpu_hosts}
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: arrivals(client, scenario.instance), range(8)))
+    gained = {host: answered(host, scenario) - before[host] for host in scenario.gpu_hosts}
+    assert sum(gained.values()) == 8
+    assert min(gained.values()) >= 1, gained
+
+
+def test_engines_admit_edge_hosts_only(scenario: Scenario) -> None:
+    """From a neighbour the port does not answer; from the edge it does."""
+    for host in scenario.gpu_hosts:
+        url = f"http://{address(host)}:{scenario.port}/health"
+        neighbour = next(other for other in scenario.gpu_hosts if other != host)
+        assert lab_host(scenario.edge_hosts[0]).run(f"curl -sf --max-time 5 {url}").rc == 0
+        assert lab_host(neighbour).run(f"curl -s --max-time 3 {url}").rc == 28
+
+
+def test_engines_want_the_internal_key(scenario: Scenario) -> None:
+    edge = lab_host(scenario.edge_hosts[0])
+    url = f"http://{address(scenario.gpu_hosts[0])}:{scenario.port}/v1/models"
+    assert edge.check_output(f"curl -s -o /dev/null -w '%{{http_code}}' {url}") == "401"
+
+
+def test_check_mode_on_a_converged_fleet_finds_nothing(scenario: Scenario) -> None:
+    run = playbook("site", "--check", "--diff")
+    assert run.code == 0, run.output
+    for host in scenario.gpu_hosts + scenario.edge_hosts:
+        assert run.recap(host)["changed"] == 0, run.output
+
+
+def test_second_run_takes_at_most_three_times_the_facts(scenario: Scenario) -> None:
+    """Best of three each, taken in turns: the machine is shared."""
+    facts = [
+        "ansible", "all", "-i", scenario.inventory, "-m", "ansible.builtin.setup",
+        "-a", "gather_subset=min,network",
+    ]  # fmt: skip
+    setup_seconds, site_seconds = [], []
+    for _ in range(3):
+        begun = time.monotonic()
+        subprocess.run(facts, cwd=ROOT, check=True, capture_output=True)
+        setup_seconds.append(time.monotonic() - begun)
+        begun = time.monotonic()
+        run = playbook("site")
+        site_seconds.append(time.monotonic() - begun)
+        assert run.code == 0, run.output
+    ratio = min(site_seconds) / min(setup_seconds)
+    print(f"second site.yml {min(site_seconds):.1f} s, facts {min(setup_seconds):.1f} s: {ratio:.2f}x")
+    assert ratio <= 3.0
+
+
+def test_verify_and_status_say_what_runs(scenario: Scenario) -> None:
+    assert playbook("verify").code == 0
+    status = playbook("status")
+    assert status.code == 0, status.output
+    for host in scenario.gpu_hosts:
+        assert re.search(rf"{host} +{scenario.instance} +ready", status.output), status.output

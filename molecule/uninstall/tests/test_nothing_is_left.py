@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright (c) 2026 baremetal.vllm contributors
+"""After playbooks/uninstall.yml: no file, unit, container or image of ours."""
+
+from __future__ import annotations
+
+from testinfra.host import Host
+
+
+def test_no_unit_is_left(gpu_host: Host) -> None:
+    assert gpu_host.check_output("systemctl list-unit-files --no-legend 'vllm*'") == ""
+    assert gpu_host.check_output("systemctl list-units --all --plain --no-legend 'vllm*'") == ""
+
+
+def test_no_container_and_no_image_is_left(gpu_host: Host) -> None:
+    assert gpu_host.check_output("docker ps --all --quiet") == ""
+    assert gpu_host.check_output("docker images --all --quiet") == ""
+
+
+def test_no_file_is_left(gpu_host: Host, edge_host: Host) -> None:
+    for host in (gpu_host, edge_host):
+        found = host.check_output(
+            "find / -xdev \\( -path /proc -o -path /sys -o -path '/var/log/*' \\) -prune"
+            " -o \\( -iname '*vllm*' -o -iname '*baremetal*' \\) -print"
+        )
+        assert found == "", found
+
+
+def test_packet_filter_is_gone(gpu_host: Host) -> None:
+    assert "vllm" not in gpu_host.check_output("nft list tables")
+
+
+def test_engine_of_the_host_stays(gpu_host: Host) -> None:
+    assert gpu_host.service("docker").is_running
+
+
+def test_nginx_has_the_distributions_configuration(edge_host: Host) -> None:
+    assert "vllm" not in edge_host.file("/etc/nginx/nginx.conf").content_string
+    assert not edge_host.file("/etc/nginx/nginx.conf.distribution").exists
+    assert edge_host.run("dpkg --verify nginx-common").stdout == ""

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright (c) 2026 baremetal.vllm contributors
+"""Controller side of ``validate_inventory``; documented in plugins/modules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._inventory import check
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._report import report
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._variables import (
+    HostVariables,
+    RoleInterfaces,
+)
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]
+    """Checks a host's variables without connecting to it."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        task_vars = task_vars or {}
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _validated, arguments = self.validate_argument_spec(
+            {"roles": {"type": "list", "elements": "str"}}
+        )
+        interfaces = RoleInterfaces(self._loader, arguments["roles"])
+        hostname = str(task_vars["inventory_hostname"])
+        own = HostVariables(interfaces, task_vars, self._templar)
+        fleet = _Fleet(interfaces, task_vars["hostvars"], self._templar)
+        problems = check(hostname, own, task_vars["groups"], fleet, interfaces.specs)
+        problems += [f"{hostname}: {name} {error}" for name, error in own.errors.items()]
+        return result | report(problems, "the inventory")
+
+
+class _Fleet(dict[str, HostVariables]):
+    """Host -> its variables, read when a check asks for them: only an edge looks at others."""
+
+    def __init__(self, interfaces: RoleInterfaces, hostvars: Any, templar: Any) -> None:
+        super().__init__()
+        self._interfaces, self._hostvars, self._templar = interfaces, hostvars, templar
+
+    def __missing__(self, host: str) -> HostVariables:
+        self[host] = HostVariables(self._interfaces, self._hostvars.raw_get(host), self._templar)
+        return self[host]

@@ -1,0 +1,339 @@
+#!/usr/bin/python
+# Copyright (c) 2026 baremetal.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_state
+short_description: Read all that the roles need to know of a host in one call
+version_added: 0.1.0
+author:
+  - The baremetal.vllm contributors (@baremetal-vllm)
+description:
+  - Reads packages, systemd units, paths, images, containers, disks, ports and hardware, and changes
+    nothing. One task takes the place of a dozen modules, which keeps a second run fast.
+  - What does not exist yet is an answer, not an error, so it works on a host without Docker,
+    without NVIDIA driver and without systemd.
+options:
+  packages:
+    description: Names of Debian packages.
+    type: list
+    elements: str
+    default: []
+  services:
+    description: Names of systemd units; without a suffix, a service is meant.
+    type: list
+    elements: str
+    default: []
+  paths:
+    description: Absolute paths to look at.
+    type: list
+    elements: path
+    default: []
+  read:
+    description:
+      - Small text files to return. Larger than 1 MiB or not UTF-8 is an error.
+      - The content is shown in the output of the task. Never use it for secrets.
+    type: list
+    elements: path
+    default: []
+  disks:
+    description: Absolute paths whose filesystems are of interest. They need not exist.
+    type: list
+    elements: path
+    default: []
+  images:
+    description: References of Docker images, by tag or by digest.
+    type: list
+    elements: str
+    default: []
+  containers:
+    description: Names of Docker containers.
+    type: list
+    elements: str
+    default: []
+  ports:
+    description: TCP ports for which the listening process is looked up.
+    type: list
+    elements: int
+    default: []
+attributes:
+  check_mode:
+    description: Reads the same in check mode.
+    support: full
+  diff_mode:
+    description: There is nothing to show, as nothing changes.
+    support: none
+  platform:
+    description: Target OS/families that can be operated against.
+    support: full
+    platforms: debian
+"""
+
+EXAMPLES = r"""
+- name: Read the state of the host
+  baremetal.vllm.host_state:
+    packages: [docker.io, nginx]
+    services: [docker.service, vllm@gpt-oss-20b.service]
+    paths: [/var/lib/vllm/gpt-oss-20b/current]
+    read: [/etc/docker/daemon.json]
+    disks: [/var/lib/docker, /var/lib/vllm]
+    images: [docker.io/vllm/vllm-openai:v0.32.0]
+    containers: [vllm-gpt-oss-20b]
+    ports: [8000]
+  register: __vllm_host
+
+- name: Install the engine where it is missing
+  ansible.builtin.include_tasks: install.yml
+  when: __vllm_host.host_state.packages['docker.io'] is none
+"""
+
+RETURN = r"""
+host_state:
+  description: What was found. The dictionaries have one key for everything that was asked for.
+  returned: success
+  type: dict
+  contains:
+    packages:
+      description: Version by package; null where it is not installed.
+      type: dict
+      sample: {docker.io: 26.1.5+dfsg1-9, nginx: null}
+    services:
+      description:
+        - State by unit, as C(systemctl show) names it. C(load=not-found) where there is no such
+          unit, or no running systemd.
+        - C(active_enter) is when the unit last became active, in seconds since the epoch, or null.
+      type: dict
+      sample:
+        docker.service:
+          load: loaded
+          active: active
+          sub: running
+          enabled: enabled
+          main_pid: 812
+          active_enter: 1795237651
+          n_restarts: 0
+    paths:
+      description:
+        - State by path; a link is not followed. C(type) is one of V(file), V(directory), V(link)
+          and V(other). C(sha256) is that of regular files below 1 MiB. All but C(exists) may be
+          null.
+      type: dict
+      sample:
+        /var/lib/vllm/gpt-oss-20b/current:
+          exists: true
+          type: link
+          target: releases/3f9c
+          mode: '0777'
+          owner: root
+          group: root
+          size: 13
+          sha256: null
+    read:
+      description: Content by path; null where there is no such file.
+      type: dict
+      sample: {/etc/docker/daemon.json: null}
+    disks:
+      description:
+        - Room by path. C(path) is the nearest parent that exists. C(free_bytes) is what a user
+          other than root can have. Equal C(device) means the same filesystem.
+      type: dict
+      sample:
+        /var/lib/vllm:
+          path: /var/lib
+          total_bytes: 105089261568
+          free_bytes: 88089261568
+          device: '8:1'
+    images:
+      description: Image by reference; null where it is not on the host, or no Docker answers.
+      type: dict
+      sample:
+        docker.io/vllm/vllm-openai:v0.32.0:
+          id: sha256:25b7…
+          repo_digests: ['vllm/vllm-openai@sha256:9c1f…']
+          size: 20401094656
+    containers:
+      description:
+        - Container by name; null where there is none, or no Docker answers. C(image) is the id of
+          the image, C(config_image) the reference the container was made from.
+      type: dict
+      sample:
+        vllm-gpt-oss-20b:
+          id: 8626…
+          image: sha256:25b7…
+          config_image: vllm/vllm-openai@sha256:9c1f…
+          state: running
+          started_at: '2026-11-21T04:57:31.123456789Z'
+          restart_count: 0
+    docker:
+      description:
+        - The engine. C(socket) tells whether its socket exists; all else is null when it does not
+          answer. C(cdi) tells whether it gives devices by CDI.
+      type: dict
+      sample:
+        socket: true
+        version: 26.1.5+dfsg1
+        api_version: '1.45'
+        storage_driver: overlay2
+        root_dir: /var/lib/docker
+        cdi: false
+    memory:
+      description: Memory in bytes.
+      type: dict
+      sample: {total_bytes: 25205968896, available_bytes: 23093104640}
+    cpus:
+      description: Number of logical processors.
+      type: int
+      sample: 64
+    nvidia_gpus:
+      description: Number of NVIDIA display controllers on the PCI bus, with or without a driver.
+      type: int
+      sample: 8
+    cdi_devices:
+      description:
+        - Qualified device names of the CDI specifications in C(/etc/cdi) and C(/var/run/cdi).
+        - JSON and YAML in the block style of nvidia-ctk are understood; what is not is left out.
+      type: list
+      elements: str
+      sample: [nvidia.com/gpu=0, nvidia.com/gpu=all]
+    listening:
+      description:
+        - All listening TCP sockets of the host. C(pid) and C(process) are looked up for O(ports)
+          only, and null elsewhere.
+      type: list
+      elements: dict
+      sample:
+        - {address: 127.0.0.1, port: 8000, protocol: tcp, pid: 4711, process: docker-proxy}
+    systemd:
+      description: Version of systemd; null where the host was not booted with it.
+      type: int
+      sample: 252
+    python:
+      description: Version of Python that ran this module.
+      type: str
+      sample: 3.11.2
+"""
+
+import os
+import platform
+import threading
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.baremetal.vllm.plugins.module_utils import _host_state as host
+from ansible_collections.baremetal.vllm.plugins.module_utils._docker_api import DEFAULT_SOCKET
+
+
+class Reader:
+    """Reads the state of one host; the programs and Docker side by side, the rest meanwhile."""
+
+    def __init__(
+        self,
+        parameters: t.Mapping[str, t.Any],
+        root: str = "/",
+        docker_socket: str = DEFAULT_SOCKET,
+    ) -> None:
+        self._wanted = parameters
+        self._root = root
+        self._docker = host.Docker(docker_socket)
+        self._state: dict[str, t.Any] = {}
+        self._errors: list[Exception] = []
+
+    def read(self) -> dict[str, t.Any]:
+        """Return the state. Raises HostStateError for what is there and cannot be read."""
+        self._reject_relative_paths()
+        parts = (self._packages, self._services, self._systemd, self._containers)
+        threads = [threading.Thread(target=self._guarded, args=(part,)) for part in parts]
+        for thread in threads:
+            thread.start()
+        self._guarded(self._files)
+        for thread in threads:
+            thread.join()
+        if self._errors:
+            raise self._errors[0]
+        return self._state
+
+    @property
+    def warnings(self) -> list[str]:
+        """Return what the operator should know although nothing failed."""
+        failure = self._docker.failure
+        return [f"Docker has a socket, but: {failure}."] if failure else []
+
+    def _guarded(self, part: t.Callable[[], None]) -> None:
+        try:
+            part()
+        except OSError as error:
+            self._errors.append(host.HostStateError(f"The host cannot be read: {error}."))
+        except Exception as error:  # a thread would swallow it
+            self._errors.append(error)
+
+    def _reject_relative_paths(self) -> None:
+        for parameter in ("paths", "read", "disks"):
+            for path in self._wanted[parameter]:
+                if not os.path.isabs(path):
+                    raise host.HostStateError(
+                        f"{parameter}: {path!r} is not an absolute path: start it with a slash."
+                    )
+
+    def _packages(self) -> None:
+        self._state["packages"] = host.packages(self._wanted["packages"])
+
+    def _services(self) -> None:
+        self._state["services"] = host.services(self._wanted["services"], self._root)
+
+    def _systemd(self) -> None:
+        self._state["systemd"] = host.systemd_version(self._root)
+
+    def _containers(self) -> None:
+        docker, wanted = self._docker, self._wanted
+        self._state["docker"] = docker.engine()
+        self._state["images"] = {name: docker.image(name) for name in wanted["images"]}
+        self._state["containers"] = {name: docker.container(name) for name in wanted["containers"]}
+
+    def _files(self) -> None:
+        wanted, root = self._wanted, self._root
+        self._state.update(
+            paths={path: host.path_state(path) for path in wanted["paths"]},
+            read={path: host.read_text(path) for path in wanted["read"]},
+            disks={path: host.disk(path) for path in wanted["disks"]},
+            memory=host.memory(root),
+            cpus=os.cpu_count(),
+            nvidia_gpus=host.nvidia_gpus(root),
+            cdi_devices=host.cdi_devices(root),
+            listening=host.listening(wanted["ports"], root),
+            python=platform.python_version(),
+        )
+
+
+def argument_spec() -> dict[str, t.Any]:
+    elements = {
+        "packages": "str",
+        "services": "str",
+        "paths": "path",
+        "read": "path",
+        "disks": "path",
+        "images": "str",
+        "containers": "str",
+        "ports": "int",
+    }
+    return {
+        name: {"type": "list", "elements": kind, "default": []} for name, kind in elements.items()
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    reader = Reader(module.params)
+    try:
+        state = reader.read()
+    except host.HostStateError as error:
+        module.fail_json(msg=str(error))
+    for warning in reader.warnings:
+        module.warn(warning)
+    module.exit_json(changed=False, host_state=state)
+
+
+if __name__ == "__main__":
+    main()

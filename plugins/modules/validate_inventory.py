@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright (c) 2026 baremetal.vllm contributors
+"""Documentation of an action plugin; see plugins/action/validate_inventory.py."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: validate_inventory
+short_description: Check a host's variables before anything is touched
+version_added: 0.1.0
+author:
+  - The baremetal.vllm contributors (@baremetal-vllm)
+description:
+  - Checks every variable of this collection's roles that the inventory gives a host, on the
+    controller, without a connection and without facts. It fails with one sentence for each problem,
+    all of them at once, and repeats no secret.
+  - Unknown variables and keys are told with the nearest known name. Names that begin with a role's
+    name and an underscore belong to that role.
+  - Options of instances are held against the flags of the vLLM release in C(vllm_release).
+  - An edge is also checked against the engines of the hosts behind it.
+options:
+  roles:
+    description: Roles whose variables are checked. All roles of the collection by default.
+    type: list
+    elements: str
+attributes:
+  check_mode:
+    description: Can run in check mode and report what it would report otherwise.
+    support: full
+  diff_mode:
+    description: Returns what has changed.
+    support: none
+    details: It changes nothing.
+  idempotent:
+    description: Running it again changes nothing.
+    support: full
+notes:
+  - Variables that refer to C(ansible_facts) are left to the host's own check.
+seealso:
+  - module: baremetal.vllm.validate_host
+"""
+
+EXAMPLES = r"""
+- name: Check the whole inventory before connecting to any host
+  hosts: gpu_hosts:edge_hosts
+  gather_facts: false
+  tasks:
+    - name: Check every variable of this host
+      baremetal.vllm.validate_inventory:
+"""
+
+RETURN = r"""
+problems:
+  description: One sentence for each problem; empty where there is none.
+  returned: always
+  type: list
+  elements: str
+  sample:
+    - "gpu-1: vllm_instances[0].options.swap-space is no flag of vLLM 0.32.0: it was removed in
+      0.18.0; leave it out."
+"""

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright (c) 2026 baremetal.vllm contributors
+"""Whether a host can do what the inventory asks of it; facts and state in, sentences out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import (
+    gpu_devices,
+    is_local,
+    is_present,
+    port_of,
+)
+
+SUPPORTED = (("Debian", "12"), ("Debian", "13"), ("Ubuntu", "22.04"), ("Ubuntu", "24.04"))
+_GIB = 2**30
+
+Instance = Mapping[str, Any]
+
+
+def check_host(
+    hostname: str,
+    facts: Mapping[str, Any],
+    state: Mapping[str, Any],
+    instances: Sequence[Instance],
+    ports: Sequence[Mapping[str, Any]] = (),
+    own_ports: Sequence[int] = (),
+    disk_needs: Sequence[Mapping[str, Any]] = (),
+) -> list[str]:
+    """All that keeps this host from serving, one sentence each.
+
+    :param facts: ``ansible_facts``; distribution and service manager are read.
+    :param state: result of the module host_state.
+    :param instances: entries of vllm_instances for this host.
+    :param ports: further ports that will be listened on: ``{port, what}``.
+    :param own_ports: ports on which this collection's services listen already.
+    :param disk_needs: free space wanted: ``{path, need_gib, what}``.
+    """
+    wanted = [instance for instance in instances if is_present(instance)]
+    problems = _check_platform(facts, state)
+    if wanted:
+        problems += _check_gpus(state, wanted)
+    problems += _check_models(state, wanted)
+    problems += _check_ports(state, wanted, ports, own_ports)
+    problems += _check_disks(state, disk_needs)
+    return [f"{hostname}: {problem}" for problem in problems]
+
+
+def _check_platform(facts: Mapping[str, Any], state: Mapping[str, Any]) -> list[str]:
+    problems = []
+    distribution = facts.get("distribution", "an unknown system")
+    version = str(facts.get("distribution_version", ""))
+    if not any(
+        distribution == name and (version == release or version.startswith(f"{release}."))
+        for name, release in SUPPORTED
+    ):
+        names = ", ".join(" ".join(pair) for pair in SUPPORTED)
+        problems.append(
+            f"runs {distribution} {version}; supported are {names}; install one of them."
+        )
+    if facts.get("service_mgr", "systemd") != "systemd" or not state.get("systemd", True):
+        problems.append(
+            f"is run by {facts.get('service_mgr', 'another init')} and not by systemd, which keeps"
+            " the engines; boot it with systemd."
+        )
+    return problems
+
+
+def _check_gpus(state: Mapping[str, Any], wanted: Sequence[Instance]) -> list[str]:
+    gpus = state.get("nvidia_gpus", [])
+    present = gpus if isinstance(gpus, int) else len(gpus)
+    problems = []
+    users = [instance for instance in wanted if gpu_devices(instance.get("gpus", "all"))]
+    if users and not present:
+        return [
+            f"vllm_instances ({instance['name']}) wants GPUs ({_words(instance)}) but no NVIDIA GPU"
+            " is on the PCI bus; fit one, or set gpus: none for the CPU engine."
+            for instance in users
+        ]
+    for instance in users:
+        devices = gpu_devices(instance.get("gpus", "all")) or []
+        indices = [int(device) for device in devices if device.isdigit()]
+        if len(devices) > present or any(index >= present for index in indices):
+            problems.append(
+                f"vllm_instances ({instance['name']}) wants GPUs {', '.join(devices)} but the host"
+                f" has {present} (indices 0 to {present - 1}); ask for those."
+            )
+    if users and state.get("cdi_devices") == []:
+        problems.append(
+            "has NVIDIA GPUs but no CDI specification names them; install the driver and the NVIDIA"
+            " container toolkit, then run `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`."
+        )
+    return problems
+
+
+def _words(instance: Instance) -> str:
+    return f"gpus: {instance.get('gpus', 'all')}"
+
+
+def _check_models(state: Mapping[str, Any], wanted: Sequence[Instance]) -> list[str]:
+    problems = []
+    for instance in wanted:
+        model = str(instance.get("model", ""))
+        if not is_local(model):
+            continue
+        entry = state.get("paths", {}).get(model) or {}
+        if not entry.get("exists"):
+            problems.append(
+                f"vllm_instances ({instance['name']}) serves {model}, which is not on the host;"
+                " copy the model there, or name a Hugging Face id."
+            )
+        elif entry.get("type", "directory") not in ("directory", "link"):
+            problems.append(
+                f"vllm_instances ({instance['name']}) serves {model}, which is a {entry['type']};"
+                " name the directory that holds config.json and the weights."
+            )
+    return problems
+
+
+def _check_ports(
+    state: Mapping[str, Any],
+    wanted: Sequence[Instance],
+    ports: Sequence[Mapping[str, Any]],
+    own_ports: Sequence[int],
+) -> list[str]:
+    uses = {port_of(instance): f"vllm_instances ({instance['name']})" for instance in wanted}
+    uses |= {int(entry["port"]): str(entry["what"]) for entry in ports}
+    problems = []
+    for port, what in uses.items():
+        if port in own_ports:
+            continue
+        others = [entry for entry in state.get("listening", []) if entry.get("port") == port]
+        if others:
+            holder = others[0].get("process") or "another program"
+            problems.append(
+                f"{what} wants port {port}, on which {holder} listens"
+                f" ({others[0].get('address', '*')}); stop it or choose another port."
+            )
+    return problems
+
+
+def _check_disks(state: Mapping[str, Any], disk_needs: Sequence[Mapping[str, Any]]) -> list[str]:
+    problems = []
+    for need in disk_needs:
+        disk = state.get("disks", {}).get(need["path"])
+        if not disk or disk.get("free_bytes") is None:
+            problems.append(
+                f"the free space of {need['path']} could not be read; look at its mount."
+            )
+            continue
+        free = disk["free_bytes"] / _GIB
+        if free < float(need["need_gib"]):
+            problems.append(
+                f"{need['path']} has {free:.1f} GiB free and {need['what']} needs"
+                f" {need['need_gib']} GiB; make room or put a larger disk there."
+            )
+    return problems

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright (c) 2026 baremetal.vllm contributors
+"""One entry of ``vllm_instances``, and the image that it runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._flags import (
+    catalogue,
+    check_environment,
+    check_options,
+)
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._specs import shown
+
+DEFAULT_PORT = 8000
+
+# A unit, a container, a directory and an upstream are named after it.
+_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[A-Za-z0-9][\w./-]*)?", re.ASCII)
+# docker run --mount reads its value as CSV: no commas, no quotes.
+_DIRECTORY = re.compile(r"(/[\w.+@=-]+)+/?", re.ASCII)
+_GPU_UUID = re.compile(r"(GPU|MIG)-[0-9a-fA-F-]{8,}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_TAG = re.compile(r"[\w][\w.-]{0,127}", re.ASCII)
+_REPOSITORY = re.compile(
+    r"[A-Za-z0-9.-]+(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+|[a-z0-9][a-z0-9._-]*"
+)
+_RELEASE_TAG = re.compile(r"v([0-9]+(?:\.[0-9]+)+)(?:-.*)?")
+
+
+def is_present(instance: Mapping[str, Any]) -> bool:
+    return bool(instance.get("state", "present") != "absent")
+
+
+def is_local(model: str) -> bool:
+    """Whether the model is a directory on the host rather than a Hugging Face id."""
+    return model.startswith("/")
+
+
+def port_of(instance: Mapping[str, Any]) -> int:
+    port: int = instance.get("port", DEFAULT_PORT)
+    return port
+
+
+def gpu_devices(gpus: Any) -> list[str] | None:
+    """``gpus`` as CDI device names, or None where it cannot be read.
+
+    ``all`` -> ``["all"]``, ``none`` -> ``[]``, a count -> the first indices.
+    """
+    if gpus == "all":
+        return ["all"]
+    if gpus == "none":
+        return []
+    if isinstance(gpus, str) and gpus.isdigit():
+        gpus = int(gpus)
+    if isinstance(gpus, int) and not isinstance(gpus, bool):
+        return [str(index) for index in range(gpus)] if gpus > 0 else None
+    if not isinstance(gpus, list) or not gpus:
+        return None
+    devices = [str(gpu) for gpu in gpus if not isinstance(gpu, bool)]
+    readable = all(device.isdigit() or _GPU_UUID.fullmatch(device) for device in devices)
+    return devices if readable and len(set(devices)) == len(gpus) else None
+
+
+def check_instance(instance: Mapping[str, Any], release: str) -> list[str]:
+    """What is wrong with an instance, each starting with the key: ``.port is 0; ...``.
+
+    :param release: vLLM release that options are held against; empty leaves them unchecked.
+    """
+    name = instance.get("name")
+    problems: list[str] = []
+    if name is not None and not _NAME.fullmatch(name):
+        problems.append(
+            f".name is {shown(name)}; it must be 1 to 63 lower-case letters, digits, dots and"
+            " dashes, a letter or a digit first."
+        )
+    if not is_present(instance):
+        return problems
+    if "model" in instance:
+        problems += _check_model(instance["model"])
+    if not 1 <= port_of(instance) <= 65535:
+        problems.append(f".port is {port_of(instance)}; allowed are 1 to 65535.")
+    if gpu_devices(instance.get("gpus", "all")) is None:
+        problems.append(
+            f".gpus is {shown(instance['gpus'])}; it must be all, none, a count from 1, or a list"
+            " of different indices or UUIDs (GPU-...)."
+        )
+    length = instance.get("max_model_len", "auto")
+    if length != "auto" and not _is_count(length):
+        problems.append(f".max_model_len is {shown(length)}; it must be auto or a count of tokens.")
+    if release:
+        for key, problem in check_options(instance.get("options", {}), release).items():
+            problems.append(f".options.{key} {problem}")
+        for key, problem in check_environment(instance.get("env", {}), release).items():
+            problems.append(f".env.{key} {problem}")
+    return problems
+
+
+def _is_count(value: Any) -> bool:
+    if isinstance(value, bool):
+        return False
+    return (isinstance(value, int) and value > 0) or (isinstance(value, str) and value.isdigit())
+
+
+def _check_model(model: str) -> list[str]:
+    pattern = _DIRECTORY if is_local(model) else _HUB_ID
+    if pattern.fullmatch(model) and "/.." not in model:
+        return []
+    return [
+        f".model is {shown(model)}; it must be a Hugging Face id (org/name or org/name@revision) or"
+        " an absolute directory on the host without spaces, commas and quotes."
+    ]
+
+
+def split_image(reference: str) -> tuple[str, str, str]:
+    """Repository, tag and digest of an image reference; what is not there is empty."""
+    rest, _at, digest = reference.partition("@")
+    repository, colon, tag = rest.rpartition(":")
+    # A colon before a slash belongs to the registry's port.
+    if not colon or "/" in tag:
+        return rest, "", digest
+    return repository, tag, digest
+
+
+def check_image(reference: str, release: str) -> str:
+    """What is wrong with ``vllm_image``, to be said after its name; empty where nothing is."""
+    repository, tag, digest = split_image(reference)
+    given = f"is {shown(reference)}"
+    if "@" in reference and not _DIGEST.fullmatch(digest):
+        return f"{given}; a digest is sha256: and 64 lower-case hex digits, copy it in full."
+    if not _REPOSITORY.fullmatch(repository) or (tag and not _TAG.fullmatch(tag)):
+        return f"{given}, which is no image reference; write registry/repository:tag or @sha256:..."
+    if not tag and not digest:
+        return f"{given}, without tag or digest; add :v{release or '0.32.0'} or better @sha256:..."
+    if tag == "latest" and not digest:
+        return f"{given}; latest moves, pin a release or a digest."
+    named = _RELEASE_TAG.fullmatch(tag)
+    if named and named[1] in catalogue().releases and release and named[1] != release:
+        return f"{given}, but flags are checked against vllm_release, {release}; make them one."
+    return ""

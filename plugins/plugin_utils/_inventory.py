@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright (c) 2026 baremetal.vllm contributors
+"""Everything that can be said about an inventory without asking a host.
+
+``check`` is a pure function: variables in, sentences out. Each sentence names the host, the
+variable, what was given, what is allowed, and what to do. The value of a secret is in none.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from typing import Any, Callable
+
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._flags import check_release, nearest
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import (
+    check_image,
+    check_instance,
+    is_present,
+    port_of,
+)
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._specs import Spec, check_value, shown
+
+Variables = Mapping[str, Any]
+Groups = Mapping[str, list[str]]
+
+# Smallest and largest value; None is no limit. Times are seconds.
+RANGES: dict[str, tuple[int, int | None]] = {
+    "edge_max_stream": (1, None),
+    "edge_port": (1, 65535),
+    "edge_proxy_read_timeout": (1, None),
+    "edge_upstream_keepalive": (1, None),
+    "edge_upstream_keepalive_timeout": (1, None),
+    "edge_worker_connections": (16, None),
+    "edge_worker_processes": (1, None),
+    "preflight_min_free_gib": (0, None),
+    "vllm_http_keep_alive": (1, None),
+    "vllm_pull_timeout": (1, None),
+    "vllm_ready_timeout": (1, None),
+    "vllm_releases_kept": (1, None),
+    "vllm_shm_size_gib": (1, None),
+    "vllm_shutdown_timeout": (1, None),
+}
+
+# Pattern of a whole value, and how a sentence describes it.
+PATTERNS: dict[str, tuple[str, str]] = {
+    "edge_client_max_body_size": (r"[1-9][0-9]*[kmg]?", "a size as nginx writes it, such as 8m"),
+    "vllm_config_directory": (
+        r"(/[\w.+@-]+)+",
+        "an absolute path without spaces, such as /etc/vllm",
+    ),
+    "vllm_container_user": (r"[0-9]+(:[0-9]+)?", "a user and a group as numbers, such as '2000:0'"),
+    "vllm_state_directory": (
+        r"(/[\w.+@-]+)+",
+        "an absolute path without spaces, such as /var/lib/vllm",
+    ),
+}
+
+ADDRESSES = ("edge_address", "edge_listen_address", "vllm_address")
+# They are written into an environment file and into nginx's configuration.
+SECRETS = ("vllm_api_key", "vllm_hf_token")
+_SECRET = re.compile(r"[A-Za-z0-9._~+/=-]*")
+_CLIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+# nginx compares such keys without regard to case, so only one case is let in.
+_CLIENT_KEY = re.compile(r"[0-9a-f]{32,128}")
+_EDGE_PATH = re.compile(r"[a-z0-9_-]+(/[a-z0-9_-]+)*")
+
+
+def check(
+    hostname: str,
+    variables: Variables,
+    groups: Groups,
+    hostvars: Mapping[str, Variables],
+    specs: Mapping[str, Mapping[str, Spec]],
+) -> list[str]:
+    """All that is wrong with one host of the inventory, one sentence each.
+
+    :param variables: names with the prefix of a role -> templated values, defaults included.
+        What only facts can tell is left out.
+    :param groups: group -> hosts, as Ansible has it.
+    :param hostvars: the same as ``variables`` for every host; read only for an edge's backends.
+    :param specs: role -> options of its entry point ``main``.
+    """
+    known = {name: spec for options in specs.values() for name, spec in options.items()}
+    problems = [
+        _unknown_variable(hostname, name, specs, known) for name in variables if name not in known
+    ]
+    values: dict[str, Any] = {}
+    for name, value in variables.items():
+        if name in known:
+            converted, found = check_value(f"{hostname}: {name}", value, known[name])
+            problems += found
+            if converted is not None:
+                values[name] = converted
+    problems += _check_single_values(hostname, values)
+    problems += _check_instances(hostname, values)
+    problems += _check_fleet(hostname, values, groups, hostvars)
+    return problems
+
+
+def _unknown_variable(
+    hostname: str, name: str, specs: Mapping[str, Mapping[str, Spec]], known: Mapping[str, Spec]
+) -> str:
+    role = next((role for role in specs if name.startswith(f"{role}_")), "")
+    hint = nearest(name, known) or f"; names with {role}_ in front are that role's, see its README."
+    return f"{hostname}: {name} is not a variable of this collection{hint}"
+
+
+def _check_single_values(hostname: str, values: Variables) -> list[str]:
+    problems: list[str] = []
+
+    def report(name: str, problem: str) -> None:
+        if problem:
+            problems.append(f"{hostname}: {name} {problem}")
+
+    for name, limits in RANGES.items():
+        if name in values:
+            report(name, _out_of_range(values[name], *limits))
+    for name, (pattern, words) in PATTERNS.items():
+        if name in values and not re.fullmatch(pattern, values[name]):
+            report(name, f"is {shown(values[name])}; it must be {words}.")
+    for name in ADDRESSES:
+        if name in values and not _is_address(values[name]):
+            report(name, f"is {shown(values[name])}; it must be an IP address.")
+    for name in SECRETS:
+        if not _SECRET.fullmatch(values.get(name, "")):
+            report(
+                name, "holds a character that it must not; letters, digits and ._~+/=- are allowed."
+            )
+    if "vllm_release" in values:
+        report("vllm_release", check_release(values["vllm_release"]))
+    if "vllm_image" in values:
+        report("vllm_image", check_image(values["vllm_image"], values.get("vllm_release", "")))
+    for place, problem in _check_edge_lists(values):
+        report(place, problem)
+    return problems
+
+
+def _out_of_range(value: int, low: int, high: int | None) -> str:
+    if value < low or (high is not None and value > high):
+        allowed = f"{low} to {high}" if high is not None else f"{low} or more"
+        return f"is {value}; allowed are {allowed}."
+    return ""
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_edge_lists(values: Variables) -> list[tuple[str, str]]:
+    problems: list[tuple[str, str]] = []
+    owners: dict[str, str] = {}
+    for name, key in values.get("edge_api_keys", {}).items():
+        place = f"edge_api_keys.{name}"
+        if not _CLIENT_NAME.fullmatch(str(name)):
+            problems.append(
+                (place, "must be a name of letters, digits, dots, dashes and underscores.")
+            )
+        if not isinstance(key, str) or not _CLIENT_KEY.fullmatch(key):
+            problems.append(
+                (
+                    place,
+                    "must be a key of 32 to 128 lower-case hex digits; make one with"
+                    " `openssl rand -hex 32`.",
+                )
+            )
+        elif key in owners:
+            problems.append((place, f"has the key of {owners[key]}; give every client its own."))
+        else:
+            owners[key] = str(name)
+    for index, path in enumerate(values.get("edge_paths", [])):
+        if not isinstance(path, str) or not _EDGE_PATH.fullmatch(path):
+            problems.append(
+                (
+                    f"edge_paths[{index}]",
+                    f"is {shown(path)}; it must be a path below /v1/ without a slash in front,"
+                    " such as chat/completions.",
+                )
+            )
+    return problems
+
+
+def _check_instances(hostname: str, values: Variables) -> list[str]:
+    release = str(values.get("vllm_release", ""))
+    if check_release(release):
+        release = ""  # reported already; options cannot be judged without it
+    problems: list[str] = []
+    names: dict[str, str] = {}
+    ports: dict[int, str] = {}
+    for index, instance in enumerate(values.get("vllm_instances", [])):
+        if instance is None:
+            continue
+        place = f"{hostname}: vllm_instances[{index}]"
+        problems += [f"{place}{problem}" for problem in check_instance(instance, release)]
+        name = instance.get("name", "")
+        if name and name in names:
+            problems.append(
+                f"{place}.name is {name!r}, which {names[name]} is called too; give each its own."
+            )
+        names.setdefault(name, f"vllm_instances[{index}]")
+        port = port_of(instance)
+        if not is_present(instance):
+            continue
+        if port in ports:
+            problems.append(
+                f"{place}.port is {port}, which {ports[port]} has too; give each its own."
+            )
+        ports.setdefault(port, f"vllm_instances[{index}]")
+    return problems
+
+
+def _check_fleet(
+    hostname: str, values: Variables, groups: Groups, hostvars: Mapping[str, Variables]
+) -> list[str]:
+    engines = groups.get("gpu_hosts", [])
+    edges = groups.get("edge_hosts", [])
+    if edges and not engines:
+        if hostname != edges[0]:
+            return []
+        return [
+            f"{hostname}: group edge_hosts has hosts but gpu_hosts has none;"
+            " put at least one GPU host into gpu_hosts."
+        ]
+    problems: list[str] = []
+    # Without a group edge_hosts every GPU host fronts itself.
+    is_engine = hostname in engines
+    fronts = [hostname] if is_engine and not edges else (engines if hostname in edges else [])
+    if is_engine and edges and edges != [hostname] and values.get("vllm_api_key") == "":
+        problems.append(
+            f"{hostname}: vllm_api_key is empty, but an edge is on another host"
+            f" ({next(edge for edge in edges if edge != hostname)}); set a key, the same on all"
+            " hosts, and keep it in a vault."
+        )
+    if not fronts:
+        return problems
+    return (
+        problems
+        + _check_edge_port(hostname, values if is_engine else {}, values)
+        + _check_edge_exposure(hostname, values)
+        + _check_backends(hostname, values, fronts, hostvars)
+    )
+
+
+def _check_edge_port(hostname: str, engine: Variables, edge: Variables) -> list[str]:
+    return [
+        f"{hostname}: vllm_instances[{index}].port is {port_of(instance)}, which is edge_port too,"
+        " and the edge is on this host; change one of them."
+        for index, instance in enumerate(engine.get("vllm_instances", []))
+        if instance and is_present(instance) and port_of(instance) == edge.get("edge_port")
+    ]
+
+
+def _check_edge_exposure(hostname: str, edge: Variables) -> list[str]:
+    address = edge.get("edge_listen_address", "")
+    if not _is_address(address) or ipaddress.ip_address(address).is_loopback:
+        return []
+    problems = []
+    if edge.get("edge_plain_http") is False:
+        problems.append(
+            f"{hostname}: edge_listen_address is {address}, which other machines reach, without"
+            " TLS; set edge_plain_http: true if you accept that, or listen on 127.0.0.1."
+        )
+    if edge.get("edge_api_keys") == {}:
+        problems.append(
+            f"{hostname}: edge_listen_address is {address}, which other machines reach, but"
+            " edge_api_keys is empty; add a key for each client."
+        )
+    return problems
+
+
+def _check_backends(
+    hostname: str, values: Variables, fronts: list[str], hostvars: Mapping[str, Variables]
+) -> list[str]:
+    """What an edge and the engines behind it must agree on."""
+    problems: list[str] = []
+    served: dict[str, str] = {}
+    idle = values.get("edge_upstream_keepalive_timeout")
+    for backend in fronts:
+        engine = values if backend == hostname else hostvars[backend]
+        for name in _served_names(engine):
+            served.setdefault(name, backend)
+        keep_alive = _as_int(engine.get("vllm_http_keep_alive"))
+        if keep_alive is not None and idle is not None and keep_alive <= idle:
+            problems.append(
+                f"{backend}: vllm_http_keep_alive is {keep_alive}; it must be above"
+                f" edge_upstream_keepalive_timeout, which is {idle} on {hostname}."
+            )
+        if backend != hostname and engine.get("vllm_api_key", "") not in (
+            "",
+            values.get("vllm_api_key", ""),
+        ):
+            problems.append(
+                f"{hostname}: vllm_api_key differs from the one of {backend}, which it fronts;"
+                " set the same key on all hosts."
+            )
+    if len(served) > 1:
+        names = ", ".join(f"{name} ({host})" for name, host in sorted(served.items()))
+        problems.append(
+            f"{hostname}: its edge would front instances of different names, {names}; one model"
+            " name per fleet is supported, give replicas one name and other models another fleet."
+        )
+    return problems
+
+
+def _served_names(engine: Variables) -> list[str]:
+    instances = engine.get("vllm_instances", [])
+    if not isinstance(instances, list):
+        return []  # that host's own check says so
+    return [
+        str(instance["name"])
+        for instance in instances
+        if isinstance(instance, Mapping) and is_present(instance) and instance.get("name")
+    ]
+
+
+def _as_int(value: Any) -> int | None:
+    convert: Callable[[Any], int] = int
+    try:
+        return convert(value)
+    except (TypeError, ValueError):
+        return None
