@@ -33,6 +33,8 @@ def pull_text(image: str, status: t.Mapping[str, t.Any]) -> str:
 
     While a layer has not begun, the engine has not told its size: the total is then `at least`.
     """
+    if not status["layers"]:
+        return f"{status['phase']} {short_image(image)}, {status['elapsed']:.0f} s"
     current, total = status["current_bytes"] / _GIB, status["total_bytes"] / _GIB
     least = "" if status.get("total_is_final", True) else "at least "
     return (
@@ -86,7 +88,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
                 return {"failed": True, "msg": look.get("msg", "The pull cannot be looked at.")}
             now = time.monotonic()
             status = look.get("status") or {}
-            if status:
+            if status and status["phase"] != "failed":  # the job's own sentence says why
                 text = pull_text(image, status)
                 numbers = (round(status["current_bytes"] / _GIB, 2), status["layers_done"])
                 display.update(now, status["phase"], numbers, text)

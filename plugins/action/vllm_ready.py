@@ -43,14 +43,15 @@ class NotReady(Exception):  # noqa: N818 - says a state
 def start_text(name: str, progress: t.Mapping[str, t.Any], restarts: int) -> str:
     """Return what is known of a start, without the host."""
     phase = progress["phase"]
+    if progress["unit_state"]["sub_state"] == "auto-restart":
+        phase = f"ended with exit status {progress['unit_state']['exit_status']}, starts again"
     parts = []
     if progress.get("total"):
         parts.append(f"{progress['done']} of {progress['total']} {_STEPS.get(phase, 'steps')}")
     if progress.get("gib"):
         parts.append(f"{progress['gib']:.2f} GiB")
     if restarts:
-        status = progress["unit_state"]["exit_status"]
-        parts.append(f"restarted {restarts} times, last exit status {status}")
+        parts.append("restarted once" if restarts == 1 else f"restarted {restarts} times")
     parts.append(f"{progress['elapsed']:.0f} s")
     return f"{name} {phase}: {', '.join(parts)}"
 
@@ -91,6 +92,7 @@ class UnitWatch:
         self._unit = unit
         self._first_restarts: int | None = None
         self._was_inactive = False
+        self._last_end = "no exit status was seen"
         self.restarts = 0
 
     def judge(self, progress: t.Mapping[str, t.Any]) -> None:
@@ -103,7 +105,10 @@ class UnitWatch:
             raise NotReady(
                 f"There is no unit {self._unit} on this host; install it before waiting for it."
             )
-        seen = f"result {state['result']}, exit status {state['exit_status']}"
+        # A main process that runs again has no exit status, so the last one is kept.
+        if state["result"] != "success" or state["exit_status"] != 0:
+            self._last_end = f"result {state['result']}, exit status {state['exit_status']}"
+        seen = self._last_end
         read = f"read `journalctl -u {self._unit}`, whose last lines are in log"
         if state["active_state"] == "failed":
             raise NotReady(f"Unit {self._unit} has failed ({seen}); {read}.")
@@ -212,7 +217,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         return look
 
     def _show_progress(self, name: str, progress: dict[str, t.Any], restarts: int) -> None:
-        step = (progress["phase"], restarts)
+        step = (progress["phase"], progress["unit_state"]["sub_state"], restarts)
         numbers = (progress["done"], progress["gib"])
         text = start_text(name, progress, restarts)
         self._display.update(time.monotonic(), step, numbers, text)

@@ -29,7 +29,8 @@ options:
     elements: dict
     required: true
   settings:
-    description: What the instances share; the filter P(baremetal.vllm.vllm_release#filter) lists it.
+    description:
+      - What the instances share, as P(baremetal.vllm.vllm_release#filter) lists it.
     type: dict
     required: true
   state:

@@ -41,6 +41,7 @@ class File:
     mode: int = 0o644
     owner: str = "root"
     group: str = "root"
+    sensitive: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,9 @@ def _file(entry: t.Mapping[str, t.Any]) -> File:
             " wanted: give a string, and turn structures into one with to_json or to_nice_yaml."
         )
     encoded = content.encode("utf-8", "surrogateescape")
-    return File(path, encoded, _mode(entry), entry["owner"], entry["group"])
+    return File(
+        path, encoded, _mode(entry), entry["owner"], entry["group"], bool(entry.get("sensitive"))
+    )
 
 
 def _directory(entry: t.Mapping[str, t.Any]) -> Directory:
@@ -361,7 +364,7 @@ def diff(changes: t.Sequence[Change], sensitive: bool = False) -> list[dict[str,
         before = _text(change.before)
         after = _text(change.wanted)
         if before is not None or after is not None:
-            if sensitive:
+            if sensitive or (isinstance(change.wanted, File) and change.wanted.sensitive):
                 if before != after:
                     entries.append({"prepared": f"{change.path}: content changed (not shown)\n"})
             elif before != after:

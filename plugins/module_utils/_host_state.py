@@ -89,7 +89,7 @@ def services(names: t.Sequence[str], root: str = "/") -> dict[str, JSONObject]:
     units: dict[str, dict[str, str]] = {}
     if names and os.path.isdir(_below(root, "/run/systemd/system")):
         wanted = "Names,LoadState,ActiveState,SubState,UnitFileState,MainPID,NRestarts"
-        properties = f"--property={wanted},ActiveEnterTimestamp"
+        properties = f"--property={wanted},ActiveEnterTimestamp,NeedDaemonReload"
         output = _output(["systemctl", "show", properties, "--", *names]) or ""
         for block in output.split("\n\n"):
             unit = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
@@ -113,6 +113,7 @@ def _service(unit: t.Mapping[str, str]) -> JSONObject:
         "main_pid": int(unit.get("MainPID") or 0),
         "active_enter": epoch(unit.get("ActiveEnterTimestamp", "")),
         "n_restarts": int(unit.get("NRestarts") or 0),
+        "need_daemon_reload": unit.get("NeedDaemonReload") == "yes",
     }
 
 
@@ -205,6 +206,54 @@ def disk(path: str) -> JSONObject:
 
 
 # -- hardware ------------------------------------------------------------------------------------
+
+
+def instances(directory: str) -> list[JSONObject]:
+    """Return the vLLM instances below a state directory: each with its releases and images.
+
+    A release whose description cannot be read is left out: a run that was killed while it staged
+    leaves such a one, and the next run completes it.
+    """
+    found = []
+    for name in sorted(_names_in(directory)):
+        root = os.path.join(directory, name)
+        described = [
+            description
+            for release in sorted(_names_in(os.path.join(root, "releases")))
+            if (description := _description(os.path.join(root, "releases", release)))
+        ]
+        if not described:
+            continue
+        link = os.path.join(root, "current")
+        current = os.path.basename(os.readlink(link)) if os.path.islink(link) else None
+        found.append(
+            {
+                "name": name,
+                "directory": root,
+                "current": os.path.basename(os.readlink(current))
+                if os.path.islink(current)
+                else None,
+                "releases": [description["id"] for description in described],
+                "images": sorted({description["image"] for description in described}),
+            }
+        )
+    return found
+
+
+def _names_in(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _description(release: str) -> JSONObject | None:
+    try:
+        with open(os.path.join(release, "release.json"), encoding="utf-8") as file:
+            description: JSONObject = json.load(file)
+    except (OSError, ValueError):
+        return None
+    return description if {"id", "image"} <= set(description) else None
 
 
 def memory(root: str = "/") -> JSONObject:
@@ -405,6 +454,7 @@ class Docker:
         return {
             "id": container["Id"],
             "image": container["Image"],
+            "labels": container["Config"].get("Labels") or {},
             "config_image": container["Config"]["Image"],
             "state": container["State"]["Status"],
             "started_at": container["State"]["StartedAt"],

@@ -382,9 +382,7 @@ class ImagePuller:
         )
         headers = authorization(credentials, reference.registry)
         silence = min(timeout, LONGEST_SILENCE)
-        messages = t.cast(
-            "t.Generator[t.Any, None, None]", self._api.stream("POST", path, headers, silence)
-        )
+        messages = self._api.stream("POST", path, headers, silence)
         try:
             for message in messages:
                 if not isinstance(message, dict):

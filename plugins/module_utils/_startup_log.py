@@ -92,7 +92,8 @@ PATTERNS: tuple[Pattern, ...] = (
     ),
     # vllm/v1/engine/core.py: the engine is done, the web server is not yet
     _pattern(
-        OPENING, r"init engine \(profile, create kv cache, warmup model\) took (?P<seconds>[\d.]+) s"
+        OPENING,
+        r"init engine \(profile, create kv cache, warmup model\) took (?P<seconds>[\d.]+) s",
     ),
     # uvicorn, the web server in vLLM
     _pattern(SERVING, r"Application startup complete"),

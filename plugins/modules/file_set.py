@@ -56,6 +56,10 @@ options:
         type: str
         choices: [present, absent]
         default: present
+      sensitive:
+        description: Show no content of this file in the diff.
+        type: bool
+        default: false
   directories:
     description: The directories. Missing parents are created with mode V(0755).
     type: list
@@ -119,9 +123,19 @@ options:
       - The tree holds the present files and directories of the set under their absolute paths, the
         files with their final modes, and nothing else of the host. It belongs to the user of the
         task, and only this user can enter it.
+      - Absolute paths inside of the files still lead to the host, not into the tree.
       - It runs when something would change, in check mode too. In check mode a program that the
         host does not have yet is a warning.
     type: str
+  apply:
+    description:
+      - Commands that put the set in force, each split as a POSIX shell would and run without a
+        shell, in order, when anything changed.
+      - A run that was killed between the change and the end of these commands is completed by the
+        next one, although it finds nothing to change. A reboot makes that unnecessary.
+    type: list
+    elements: str
+    default: []
   sensitive:
     description:
       - Show no content in the diff, and no output of O(validate) in an error.
@@ -227,6 +241,8 @@ stderr:
   type: str
 """
 
+import hashlib
+import os
 import shlex
 import typing as t
 
@@ -235,12 +251,36 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.vllm.plugins.module_utils import _file_set as file_set
 
 
-class ValidationFailed(file_set.FileSetError):
-    """The validation command refused the set."""
+class CommandFailed(file_set.FileSetError):
+    """The validation command refused the set, or a command of `apply` failed."""
 
     def __init__(self, message: str, **details: t.Any) -> None:
         super().__init__(message)
         self.details = details
+
+
+class PendingMark:
+    """A file that says that a set was written and not yet put in force.
+
+    It lies in /run: after a reboot everything is in force anyway.
+    """
+
+    directory = "/run/baremetal-vllm"
+
+    def __init__(self, paths: t.Sequence[str], commands: t.Sequence[t.Sequence[str]]) -> None:
+        identity = hashlib.sha256(repr((sorted(paths), commands)).encode()).hexdigest()[:16]
+        self._path = os.path.join(self.directory, f"{identity}.pending")
+
+    def is_set(self) -> bool:
+        return os.path.exists(self._path)
+
+    def set(self) -> None:
+        os.makedirs(self.directory, mode=0o700, exist_ok=True)
+        with open(self._path, "w", encoding="utf-8"):
+            pass
+
+    def clear(self) -> None:
+        os.unlink(self._path)
 
 
 class QuietModule(AnsibleModule):  # type: ignore[misc]
@@ -265,22 +305,42 @@ class FileSetInstaller:
         finally:
             module.forget_contents()
         self._command = split_command(module.params["validate"])
+        self._apply = [shlex.split(command) for command in module.params["apply"]]
+        self._mark = PendingMark([entry["path"] for entry in module.params["files"]], self._apply)
 
     def run(self) -> dict[str, t.Any]:
         """Bring the host to the wanted state and return the module's result."""
         check_mode: bool = self._module.check_mode
         changes = file_set.plan(self._wanted, predict=check_mode)
         validated = bool(changes) and bool(self._command) and self._validate()
+        unfinished = bool(self._apply) and (bool(changes) or self._mark.is_set())
         if not check_mode:
+            if unfinished:
+                self._mark.set()
             file_set.install(changes)
+            if unfinished:
+                self._run_apply()
+                self._mark.clear()
         result: dict[str, t.Any] = {
-            "changed": bool(changes),
+            "changed": bool(changes) or unfinished,
             "changed_paths": [change.path for change in changes],
             "validated": validated,
         }
         if self._module._diff:
             result["diff"] = file_set.diff(changes, self._sensitive)
         return result
+
+    def _run_apply(self) -> None:
+        for command in self._apply:
+            rc, stdout, stderr = self._module.run_command(command)
+            if rc != 0:
+                raise CommandFailed(
+                    f"apply: {shlex.join(command)} failed with exit status {rc} after the files"
+                    " were written; the next run tries it again; it said:"
+                    f" {(stderr or stdout).strip()}",
+                    cmd=command,
+                    rc=rc,
+                )
 
     def _validate(self) -> bool:
         """Run the validation command on a candidate tree. Returns whether it could be run."""
@@ -300,7 +360,7 @@ class FileSetInstaller:
             return True
         said = "not shown, the set is sensitive" if self._sensitive else (stderr or stdout).strip()
         output = {} if self._sensitive else {"stdout": stdout, "stderr": stderr}
-        raise ValidationFailed(
+        raise CommandFailed(
             f"validate: {program} refused the set with exit status {rc}, nothing was changed on the"
             f" host; it said: {said}",
             cmd=self._command,
@@ -335,6 +395,7 @@ def argument_spec() -> dict[str, t.Any]:
         "owner": owner,
         "group": owner,
         "state": state,
+        "sensitive": {"type": "bool", "default": False},
     }
     directory = {
         "path": path,
@@ -350,6 +411,7 @@ def argument_spec() -> dict[str, t.Any]:
         "links": {"type": "list", "elements": "dict", "default": [], "options": link},
         "exclusive": {"type": "list", "elements": "str", "default": []},
         "validate": {"type": "str"},
+        "apply": {"type": "list", "elements": "str", "default": []},
         "sensitive": {"type": "bool", "default": False},
     }
 
@@ -358,7 +420,7 @@ def main() -> None:
     module = QuietModule(argument_spec=argument_spec(), supports_check_mode=True)
     try:
         result = FileSetInstaller(module).run()
-    except ValidationFailed as error:
+    except CommandFailed as error:
         module.fail_json(msg=str(error), **error.details)
     except file_set.FileSetError as error:
         module.fail_json(msg=str(error))

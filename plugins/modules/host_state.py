@@ -53,6 +53,9 @@ options:
     type: list
     elements: str
     default: []
+  instances_directory:
+    description: State directory of the role C(vllm), below which instances are looked for.
+    type: path
   ports:
     description: TCP ports for which the listening process is looked up.
     type: list
@@ -114,6 +117,7 @@ host_state:
           main_pid: 812
           active_enter: 1795237651
           n_restarts: 0
+          need_daemon_reload: false
     paths:
       description:
         - State by path; a link is not followed. C(type) is one of V(file), V(directory), V(link)
@@ -145,6 +149,18 @@ host_state:
           total_bytes: 105089261568
           free_bytes: 88089261568
           device: '8:1'
+    instances:
+      description:
+        - vLLM instances below O(instances_directory), with the ids and images of their releases and
+          the one that is in force.
+      type: list
+      elements: dict
+      sample:
+        - name: gpt-oss-20b
+          directory: /var/lib/vllm/gpt-oss-20b
+          current: 3f9c0a1b2c3d
+          releases: [3f9c0a1b2c3d]
+          images: [docker.io/vllm/vllm-openai@sha256:aa11...]
     images:
       description: Image by reference; null where it is not on the host, or no Docker answers.
       type: dict
@@ -302,6 +318,7 @@ class Reader:
             cpus=os.cpu_count(),
             nvidia_gpus=host.nvidia_gpus(root),
             cdi_devices=host.cdi_devices(root),
+            instances=host.instances(wanted["instances_directory"] or ""),
             listening=host.listening(wanted["ports"], root),
             python=platform.python_version(),
         )
@@ -318,9 +335,10 @@ def argument_spec() -> dict[str, t.Any]:
         "containers": "str",
         "ports": "int",
     }
-    return {
+    lists = {
         name: {"type": "list", "elements": kind, "default": []} for name, kind in elements.items()
     }
+    return {**lists, "instances_directory": {"type": "path"}}
 
 
 def main() -> None:

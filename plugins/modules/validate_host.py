@@ -95,12 +95,13 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-problems:
-  description: One sentence for each problem; empty where there is none.
-  returned: always
-  type: list
-  elements: str
-  sample:
-    - "gpu-1: vllm_instances (gpt-oss-20b) wants port 8000, on which nginx listens (0.0.0.0); stop
-      it or choose another port."
+msg:
+  description: How many problems there are, then one line for each.
+  returned: failure
+  type: str
+  sample: |-
+    1 problem in the host; nothing was changed:
+
+    gpu-1: vllm_instances (gpt-oss-20b) wants port 8000, on which nginx listens (0.0.0.0); stop it
+    or choose another port.
 """

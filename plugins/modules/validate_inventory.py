@@ -50,12 +50,13 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-problems:
-  description: One sentence for each problem; empty where there is none.
-  returned: always
-  type: list
-  elements: str
-  sample:
-    - "gpu-1: vllm_instances[0].options.swap-space is no flag of vLLM 0.32.0: it was removed in
-      0.18.0; leave it out."
+msg:
+  description: How many problems there are, then one line for each.
+  returned: failure
+  type: str
+  sample: |-
+    1 problem in the inventory; nothing was changed:
+
+    gpu-1: vllm_instances[0].options.swap-space is no flag of vLLM 0.32.0: it was removed in 0.18.0;
+    leave it out.
 """

@@ -15,7 +15,7 @@ from typing import Any
 
 _DATA = Path(__file__).parent / "data" / "vllm_flags.json"
 
-# The image's entrypoint is `vllm serve` from this release on (knowledge of the image's Dockerfile).
+# The image's entrypoint is `vllm serve` from this release on (docker/Dockerfile of vLLM).
 OLDEST_RELEASE = "0.11.1"
 
 # Flags that the collection sets itself, and where a person says it instead.
@@ -25,18 +25,18 @@ OWNED_FLAGS = {
     "device-ids": "set the instance's gpus",
     "download-dir": "set vllm_state_directory",
     "hf-token": "set vllm_hf_token",
-    "host": "the engine's address follows from the groups gpu_hosts and edge_hosts",
+    "host": "let the groups gpu_hosts and edge_hosts decide the address",
     "max-model-len": "set the instance's max_model_len",
     "model": "set the instance's model",
     "port": "set the instance's port",
     "revision": "write the instance's model as org/name@revision",
-    "root-path": "paths are the edge's business",
+    "root-path": "leave paths to the edge",
     "served-model-name": "set the instance's name",
     "shutdown-timeout": "set vllm_shutdown_timeout",
-    "ssl-ca-certs": "TLS ends at the edge",
-    "ssl-certfile": "TLS ends at the edge",
-    "ssl-keyfile": "TLS ends at the edge",
-    "uds": "the engine is published on the instance's port",
+    "ssl-ca-certs": "end TLS at the edge",
+    "ssl-certfile": "end TLS at the edge",
+    "ssl-keyfile": "end TLS at the edge",
+    "uds": "set the instance's port",
 }
 
 # Secrets would be readable in the release directory; they have a file of their own.
@@ -192,7 +192,7 @@ def _check_option(name: str, value: Any, release: str) -> str:
     positive = _positive_name(base, known.flags)
     base = positive or base
     if base in OWNED_FLAGS:
-        return f"is set by the collection; {OWNED_FLAGS[base]} instead."
+        return f"is set by the collection; leave it out and {OWNED_FLAGS[base]}."
     flag = known.flags.get(base)
     if flag is None:
         hint = nearest(base, known.flags_of(release)) or "; see `vllm serve --help=all`."

@@ -38,7 +38,6 @@ RANGES: dict[str, tuple[int, int | None]] = {
     "vllm_http_keep_alive": (1, None),
     "vllm_pull_timeout": (1, None),
     "vllm_ready_timeout": (1, None),
-    "vllm_releases_kept": (1, None),
     "vllm_shm_size_gib": (1, None),
     "vllm_shutdown_timeout": (1, None),
 }
@@ -64,7 +63,6 @@ _SECRET = re.compile(r"[A-Za-z0-9._~+/=-]*")
 _CLIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 # nginx compares such keys without regard to case, so only one case is let in.
 _CLIENT_KEY = re.compile(r"[0-9a-f]{32,128}")
-_EDGE_PATH = re.compile(r"[a-z0-9_-]+(/[a-z0-9_-]+)*")
 
 
 def check(
@@ -132,7 +130,7 @@ def _check_single_values(hostname: str, values: Variables) -> list[str]:
         report("vllm_release", check_release(values["vllm_release"]))
     if "vllm_image" in values:
         report("vllm_image", check_image(values["vllm_image"], values.get("vllm_release", "")))
-    for place, problem in _check_edge_lists(values):
+    for place, problem in _check_client_keys(values):
         report(place, problem)
     return problems
 
@@ -152,7 +150,7 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _check_edge_lists(values: Variables) -> list[tuple[str, str]]:
+def _check_client_keys(values: Variables) -> list[tuple[str, str]]:
     problems: list[tuple[str, str]] = []
     owners: dict[str, str] = {}
     for name, key in values.get("edge_api_keys", {}).items():
@@ -173,15 +171,6 @@ def _check_edge_lists(values: Variables) -> list[tuple[str, str]]:
             problems.append((place, f"has the key of {owners[key]}; give every client its own."))
         else:
             owners[key] = str(name)
-    for index, path in enumerate(values.get("edge_paths", [])):
-        if not isinstance(path, str) or not _EDGE_PATH.fullmatch(path):
-            problems.append(
-                (
-                    f"edge_paths[{index}]",
-                    f"is {shown(path)}; it must be a path below /v1/ without a slash in front,"
-                    " such as chat/completions.",
-                )
-            )
     return problems
 
 

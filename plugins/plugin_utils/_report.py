@@ -10,11 +10,10 @@ from typing import Any
 def report(problems: list[str], subject: str) -> dict[str, Any]:
     """Problems as the result of a task that never changes anything."""
     if not problems:
-        return {"changed": False, "problems": []}
+        return {"changed": False}
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     return {
         "changed": False,
         "failed": True,
-        "problems": problems,
         "msg": "\n".join([f"{count} in {subject}; nothing was changed:", *problems]),
     }

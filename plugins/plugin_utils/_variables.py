@@ -68,8 +68,8 @@ class HostVariables(Mapping[str, Any]):
                     self._values[name] = plain(self._templar.template(self._raw[name]))
                 except AnsibleError as error:
                     if not self._needs_facts(self._raw[name]):
-                        detail = "" if _SECRETS.search(name) else f": {_first_line(error)}"
-                        self.errors[name] = f"cannot be templated{detail}"
+                        detail = "" if _SECRETS.search(name) else f" ({_first_line(error)})"
+                        self.errors[name] = f"cannot be templated{detail}; mend its template."
         return self._values
 
     def _needs_facts(self, raw: Any, seen: frozenset[str] = frozenset()) -> bool:

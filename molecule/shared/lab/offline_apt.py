@@ -22,9 +22,12 @@ for package in sorted(cache.glob("*.deb")):
     index += f"SHA256: {hashlib.sha256(content).hexdigest()}\n\n"
     package.rename(archive / name)
 (archive / "Packages").write_text(index)
+digest = hashlib.sha256(index.encode()).hexdigest()
+# Without a Release file apt asks for every compression of the index and reports each as an error.
+(archive / "Release").write_text(f"SHA256:\n {digest} {len(index.encode())} Packages\n")
 for sources in pathlib.Path("/etc/apt/sources.list.d").glob("*"):
     sources.unlink()
-pathlib.Path("/etc/apt/sources.list").write_text(f"deb [trusted=yes] file:{archive} ./\n")
+pathlib.Path("/etc/apt/sources.list").write_text(f"deb [trusted=yes] copy:{archive} ./\n")
 for listed in pathlib.Path("/var/lib/apt/lists").glob("*_*"):
     listed.unlink()
 subprocess.run(["apt-get", "-qq", "update"], check=True)

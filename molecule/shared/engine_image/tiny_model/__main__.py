@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright (c) 2026 baremetal.vllm contributors
-"""`python3 -m tiny_model DIRECTORY`: write the model as a Hugging Face checkpoint."""
+"""`python3 -m tiny_model DIRECTORY HASH`: write the model as a Hugging Face checkpoint."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from . import script, tokenizer, weights
 from .config import CONFIG, GENERATION_CONFIG, TOKENIZER_CONFIG
 
 
-def main(directory: Path) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
+def write(directory: Path) -> None:
+    directory.mkdir()
     converted = tokenizer.make()
     converted.save(str(directory / "tokenizer.json"), pretty=False)
     said = script.build(lambda text: converted.encode(text, add_special_tokens=False).ids)
@@ -33,5 +33,15 @@ def main(directory: Path) -> None:
         file.chmod(0o644)  # safetensors writes 0600, and the engine is another user
 
 
+def main(directory: Path, built_from: str) -> None:
+    """Never half a model under its name: written beside it, then renamed."""
+    beside = directory.with_name(f".{directory.name}.new")
+    shutil.rmtree(beside, ignore_errors=True)
+    write(beside)
+    (beside / ".built-from").write_text(built_from)
+    shutil.rmtree(directory, ignore_errors=True)
+    beside.rename(directory)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -53,7 +53,9 @@ def build(encode: Encode) -> Script:
     reasoning = list(encode(REASONING))
     answer = list(encode(ANSWER))
     header = "assistant<|channel|>"
-    first = chain([*encode(f"{header}analysis<|message|>"), *reasoning, *encode("<|end|><|start|>")])
+    first = chain(
+        [*encode(f"{header}analysis<|message|>"), *reasoning, *encode("<|end|><|start|>")]
+    )
     second = chain(
         [*encode(f"<|end|><|start|>{header}final<|message|>"), *answer, *encode("<|return|>")]
     )

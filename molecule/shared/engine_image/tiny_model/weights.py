@@ -12,11 +12,15 @@ whole real computation (attention with sinks, router, experts) takes place.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
 from .config import CONFIG
 from .script import Script
+
+Noise = Callable[..., torch.Tensor]
+Directions = dict[int, torch.Tensor]
 
 HIDDEN: int = CONFIG["hidden_size"]
 HEAD_DIM: int = CONFIG["head_dim"]
@@ -62,7 +66,7 @@ def make(script: Script, seed: int = 0) -> dict[str, torch.Tensor]:
     return {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in tensors.items()}
 
 
-def _layers(noise) -> dict[str, torch.Tensor]:
+def _layers(noise: Noise) -> dict[str, torch.Tensor]:
     heads, kv_heads = CONFIG["num_attention_heads"], CONFIG["num_key_value_heads"]
     experts, inner = CONFIG["num_local_experts"], CONFIG["intermediate_size"]
     shapes = {
@@ -92,14 +96,14 @@ def _layers(noise) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _embedding(direction, other, noise) -> torch.Tensor:
+def _embedding(direction: Directions, other: torch.Tensor, noise: Noise) -> torch.Tensor:
     table = noise(CONFIG["vocab_size"], HIDDEN) + other * NORM
     for token, vector in direction.items():
         table[token] = vector * NORM
     return table
 
 
-def _head(script: Script, direction, other, noise) -> torch.Tensor:
+def _head(script: Script, direction: Directions, other: torch.Tensor, noise: Noise) -> torch.Tensor:
     rows = noise(CONFIG["vocab_size"], HIDDEN)
     for source in script.sources:
         vector = direction[source]

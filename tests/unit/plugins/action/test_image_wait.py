@@ -103,6 +103,20 @@ def test_a_total_that_still_grows_is_called_one(wait):
     assert "1.20 of at least 2.05 GiB" in wait.lines[0]
 
 
+def test_before_the_layers_are_known_there_are_no_numbers(wait):
+    look = pulling(elapsed=2.0)
+    look["status"].update(layers=0, current_bytes=0, total_bytes=0)
+    wait.run(look, ended(**PULLED))
+    assert wait.lines == ["gpu1 | pulling vllm-openai@sha256:1a1a1a1a…, 2 s"]
+
+
+def test_a_failure_has_no_line_of_its_own(wait):
+    look = ended(failed=True, msg="Registry r has no image i.")
+    look["status"] = pulling(phase="failed")["status"]
+    wait.run(look)
+    assert wait.lines == []
+
+
 def test_a_new_phase_is_shown_at_once(wait):
     wait.run(pulling(1.0), pulling(2.05, phase="extracting"), ended(**PULLED))
     assert [line.split()[2] for line in wait.lines] == ["pulling", "extracting"]

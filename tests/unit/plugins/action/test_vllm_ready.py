@@ -215,9 +215,15 @@ def test_a_phase_that_says_nothing_gives_a_sign_of_life_every_half_minute(wait):
 def test_a_restart_is_shown(wait):
     wait.run(
         [REFUSED, REFUSED, READY],
-        [progress(unit={"restarts": 2}), progress(unit={"restarts": 3, "exit_status": 137})],
+        [progress(unit={"restarts": 2}), progress(unit={"restarts": 3})],
     )
-    assert "restarted 1 times, last exit status 137" in wait.lines[1]
+    assert wait.lines[1] == "gpu1 | gpt-oss-20b starting: restarted once, 1 s"
+
+
+def test_an_end_is_shown_with_its_exit_status(wait):
+    ended = {"active_state": "activating", "sub_state": "auto-restart", "exit_status": 137}
+    wait.run([REFUSED, REFUSED, READY], [progress(), progress(unit=ended)])
+    assert wait.lines[1] == "gpu1 | gpt-oss-20b ended with exit status 137, starts again: 1 s"
 
 
 # Given up at once
@@ -262,10 +268,11 @@ def test_a_failed_unit_fails_with_its_last_lines(wait):
 
 
 def test_three_restarts_are_enough(wait):
-    looks = [progress(unit={"restarts": n, "exit_status": 1}) for n in (4, 5, 6, 7)]
+    looks = [progress(unit={"restarts": n}) for n in (4, 5, 6, 7)]
+    looks[1]["unit_state"].update(result="exit-code", exit_status=3)
     result = wait.run([REFUSED], looks)
     assert result["failed"]
-    assert "ended 3 times while it should start" in result["msg"]
+    assert "ended 3 times while it should start (result exit-code, exit status 3)" in result["msg"]
     assert len(wait.called("vllm_progress")) == 4
 
 

@@ -560,3 +560,50 @@ def test_contents_stay_out_of_the_system_log_and_of_the_invocation(
     assert "hunter2" not in json.dumps(result)
     if "invocation" in result:  # ansible-core 2.21 leaves it out unless INJECT_INVOCATION is set
         assert result["invocation"]["module_args"]["files"][0]["content"] == "(7 characters)"
+
+
+# -- apply ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    directory = tmp_path / "marks"
+    monkeypatch.setattr(file_set.PendingMark, "directory", str(directory))
+    return directory
+
+
+def test_commands_run_after_a_change_and_not_without_one(host: Host, marks: Path) -> None:
+    arguments = {
+        "files": [host.file("a", "1")],
+        "apply": [f"cp {host.path('a')} {host.path('applied')}"],
+    }
+    assert host.run(**arguments)["changed"]
+    assert (host.root / "applied").read_text() == "1"
+    (host.root / "applied").unlink()
+    assert not host.run(**arguments)["changed"]
+    assert not (host.root / "applied").exists()
+
+
+def test_a_command_that_failed_is_tried_again_by_the_next_run(host: Host, marks: Path) -> None:
+    broken = {"files": [host.file("a", "1")], "apply": [f"cat {host.path('gate')}"]}
+    failed = host.run(**broken)
+    assert failed["failed"]
+    assert "the next run tries it again" in failed["msg"]
+    (host.root / "gate").write_text("")
+    assert host.run(check=True, **broken)["changed"]
+    assert host.run(**broken)["changed"]
+    assert not host.run(**broken)["changed"]
+    assert list(marks.iterdir()) == []
+
+
+def test_check_mode_applies_nothing(host: Host, marks: Path) -> None:
+    touch = f"touch {host.path('applied')}"
+    assert host.run(check=True, files=[host.file("a", "1")], apply=[touch])["changed"]
+    assert host.tree() == {}
+
+
+def test_a_sensitive_file_is_not_shown_beside_others_that_are(host: Host) -> None:
+    files = [host.file("open", "seen"), {**host.file("closed", "hidden"), "sensitive": True}]
+    shown = json.dumps(host.run(diff=True, files=files)["diff"])
+    assert "seen" in shown
+    assert "hidden" not in shown

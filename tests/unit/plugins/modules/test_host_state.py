@@ -184,6 +184,7 @@ def test_units_are_found_by_any_of_their_names(programs: Path, tmp_path: Path) -
         "main_pid": 812,
         "active_enter": 1795237051,
         "n_restarts": 3,
+        "need_daemon_reload": False,
     }
     assert found["ctrl-alt-del.target"]["enabled"] == "disabled"
     assert found["vllm@a.service"]["load"] == "not-found"
@@ -447,6 +448,7 @@ def test_docker_images_and_containers(engine: Engine, tmp_path: Path) -> None:
         "vllm-a": {
             "id": "3c",
             "image": "sha256:1a",
+            "labels": {},
             "config_image": "vllm@sha256:2b",
             "state": "running",
             "started_at": "2026-11-21T04:57:31.5Z",
@@ -481,3 +483,26 @@ def test_a_dead_docker_is_a_warning_and_asked_once(tmp_path: Path) -> None:
     assert state["images"] == {"a": None}
     assert len(reader.warnings) == 1
     assert "refused" in reader.warnings[0]
+
+
+# -- instances -----------------------------------------------------------------------------------
+
+
+def test_instances_are_found_with_their_releases(tmp_path: Path) -> None:
+    for release, image in (("aa", "vllm@sha256:1"), ("bb", "vllm@sha256:2")):
+        directory = tmp_path / "gpt/releases" / release
+        directory.mkdir(parents=True)
+        (directory / "release.json").write_text(json.dumps({"id": release, "image": image}))
+    (tmp_path / "gpt/current").symlink_to("releases/bb")
+    (tmp_path / "gpt/releases/half-staged").mkdir()
+    (tmp_path / "models/hub").mkdir(parents=True)
+    assert host.instances(str(tmp_path)) == [
+        {
+            "name": "gpt",
+            "directory": str(tmp_path / "gpt"),
+            "current": "bb",
+            "releases": ["aa", "bb"],
+            "images": ["vllm@sha256:1", "vllm@sha256:2"],
+        }
+    ]
+    assert host.instances(str(tmp_path / "none")) == []

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright (c) 2026 baremetal.vllm contributors
+"""The action plugins as a person meets them: through ansible-playbook."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.baremetal.vllm.plugins.plugin_utils import _inventory
+
+COLLECTIONS = next(
+    parent.parent
+    for parent in Path(_inventory.__file__).parents
+    if parent.name == "ansible_collections"
+)
+
+INVENTORY: dict[str, Any] = {
+    "all": {
+        "children": {
+            "gpu_hosts": {"hosts": {"gpu-1": {}, "gpu-2": {}}},
+            "edge_hosts": {"hosts": {"edge-1": {}}},
+        },
+        "vars": {
+            "vllm_api_key": "{{ 'hunter' ~ 2 }}",
+            "vllm_image": "registry.example/vllm@sha256:{{ 'a' * 64 }}",
+        },
+    }
+}
+STATE = {
+    "systemd": 252,
+    "nvidia_gpus": 0,
+    "cdi_devices": [],
+    "paths": {},
+    "listening": [{"address": "0.0.0.0", "port": 8000, "process": "python3"}],
+    "disks": {"/": {"free_bytes": 2**30}},
+}
+
+# A result as the callback `minimal` prints it: host | STATUS => {...}
+_RESULT = re.compile(r"^(\S+) \| (\S+) => (\{.*?^\})", re.MULTILINE | re.DOTALL)
+
+
+def play(directory: Path, task: dict[str, Any], **extra: Any) -> tuple[int, dict[str, str]]:
+    """Exit status, and the message of each host that failed."""
+    (directory / "hosts.yml").write_text(json.dumps(INVENTORY))
+    (directory / "vars.json").write_text(json.dumps(extra))
+    tasks = [task]
+    plays = [{"hosts": "all", "gather_facts": False, "tasks": tasks}]
+    (directory / "play.yml").write_text(json.dumps(plays))
+    command = [sys.executable, "-m", "ansible", "playbook", "-i", "hosts.yml", "play.yml"]
+    done = subprocess.run(
+        [*command, "--extra-vars", "@vars.json"],
+        cwd=directory,
+        env=os.environ
+        | {
+            "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
+            "ANSIBLE_STDOUT_CALLBACK": "minimal",
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_LOCAL_TEMP": str(directory),
+            "ANSIBLE_HOME": str(directory),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = _RESULT.findall(done.stdout)
+    assert found, done.stdout + done.stderr
+    results = [(host, status, json.loads(result)) for host, status, result in found]
+    assert not any(result["changed"] for _host, _status, result in results)
+    failed = {host: result["msg"] for host, status, result in results if status == "FAILED!"}
+    return done.returncode, failed
+
+
+@pytest.fixture
+def validate() -> dict[str, Any]:
+    return {"baremetal.vllm.validate_inventory": {}}
+
+
+def test_a_right_inventory_passes_without_facts_or_connection(
+    tmp_path: Path, validate: dict[str, Any]
+) -> None:
+    assert play(tmp_path, validate) == (0, {})
+
+
+def test_every_host_tells_all_its_problems(tmp_path: Path, validate: dict[str, Any]) -> None:
+    status, said = play(
+        tmp_path,
+        validate,
+        vllm_relase="0.32.0",
+        vllm_shm_size_gib="{{ 'lots' }}",
+        vllm_container_user="{{ nowhere }}",
+        vllm_hf_token="{{ hunter2_token }}",
+        vllm_address="{{ ansible_facts['default_ipv4']['address'] }}",
+        edge_address="{{ vllm_address }}",
+        vllm_instances="{{ [{'name': 'a', 'model': 'b/c', 'gpu': 1}] }}",
+    )
+    assert status == 2
+    assert sorted(said) == ["edge-1", "gpu-1", "gpu-2"]
+    lines = said["gpu-1"].splitlines()
+    assert lines[0] == "5 problems in the inventory; nothing was changed:"
+    assert sorted(lines[1:]) == [
+        "gpu-1: vllm_container_user cannot be templated ('nowhere' is undefined);"
+        " mend its template.",
+        "gpu-1: vllm_hf_token cannot be templated; mend its template.",
+        "gpu-1: vllm_instances[0].gpu is not a key of it; did you mean gpus?",
+        "gpu-1: vllm_relase is not a variable of this collection; did you mean vllm_release?",
+        "gpu-1: vllm_shm_size_gib is 'lots'; it must be a whole number.",
+    ]
+    assert "hunter2" not in "".join(said.values())
+
+
+def test_an_edge_reads_the_variables_of_its_engines(
+    tmp_path: Path, validate: dict[str, Any]
+) -> None:
+    edge_keep_alive = {"edge_upstream_keepalive_timeout": 300}
+    status, said = play(tmp_path, validate, **edge_keep_alive)
+    assert status == 2
+    assert said == {
+        "edge-1": "2 problems in the inventory; nothing was changed:\n"
+        "gpu-1: vllm_http_keep_alive is 120; it must be above edge_upstream_keepalive_timeout,"
+        " which is 300 on edge-1.\n"
+        "gpu-2: vllm_http_keep_alive is 120; it must be above edge_upstream_keepalive_timeout,"
+        " which is 300 on edge-1."
+    }
+
+
+def test_only_the_roles_asked_for_are_checked(tmp_path: Path) -> None:
+    task = {"baremetal.vllm.validate_inventory": {"roles": ["docker_engine"]}}
+    assert play(tmp_path, task, vllm_relase=1) == (0, {})
+
+
+def test_a_role_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    _status, said = play(tmp_path, {"baremetal.vllm.validate_inventory": {"roles": ["engine"]}})
+    assert "roles has 'engine'; the roles are docker_engine," in said["gpu-1"]
+
+
+def test_a_host_tells_all_its_problems(tmp_path: Path) -> None:
+    task = {
+        "baremetal.vllm.validate_host": {
+            "host_state": "{{ state }}",
+            "instances": "{{ [{'name': 'a', 'model': '/srv/a'}] }}",
+            "disk_needs": [{"path": "/", "need_gib": "{{ 40 }}", "what": "the image"}],
+        },
+        "vars": {
+            "ansible_facts": {
+                "distribution": "Debian",
+                "distribution_version": "11.7",
+                "service_mgr": "systemd",
+            }
+        },
+    }
+    status, said = play(tmp_path, task, state=STATE)
+    assert status == 2
+    lines = said["gpu-1"].splitlines()
+    assert lines[0] == "5 problems in the host; nothing was changed:"
+    for line, start in zip(
+        lines[1:],
+        ["runs Debian 11.7", "vllm_instances (a) wants GPUs", "vllm_instances (a) serves /srv/a"],
+    ):
+        assert line.startswith(f"gpu-1: {start}")
+    assert "needs 40.0 GiB" in lines[5]

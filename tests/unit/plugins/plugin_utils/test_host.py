@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright (c) 2026 baremetal.vllm contributors
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._host import check_host
+
+GIB = 2**30
+FACTS = {"distribution": "Debian", "distribution_version": "12.5", "service_mgr": "systemd"}
+STATE: dict[str, Any] = {
+    "systemd": 252,
+    "nvidia_gpus": 2,
+    "cdi_devices": ["nvidia.com/gpu=0", "nvidia.com/gpu=1", "nvidia.com/gpu=all"],
+    "paths": {"/srv/m": {"exists": True, "type": "directory"}},
+    "listening": [{"address": "0.0.0.0", "port": 22, "process": "sshd"}],
+    "disks": {"/var/lib/docker": {"free_bytes": 50 * GIB}},
+}
+ONE = {"name": "gpt-oss-20b", "model": "openai/gpt-oss-20b", "port": 8000}
+
+
+def problems(
+    state: dict[str, Any] | None = None, facts: dict[str, Any] | None = None, **arguments: Any
+) -> list[str]:
+    instance = ONE | arguments.pop("instance", {})
+    return check_host(
+        "gpu-1", FACTS | (facts or {}), STATE | (state or {}), [instance], **arguments
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"facts": {"distribution_version": "13"}},
+        {"facts": {"distribution": "Ubuntu", "distribution_version": "22.04"}},
+        {"facts": {"distribution": "Ubuntu", "distribution_version": "24.04"}},
+        {"instance": {"model": "/srv/m"}},
+        {"instance": {"gpus": "none"}, "state": {"nvidia_gpus": 0, "cdi_devices": []}},
+        {"instance": {"gpus": [0, 1]}},
+        {"instance": {"gpus": ["GPU-8a56a4bc-b184-a047-2620-be19ba913c3d"]}},
+        {"instance": {"state": "absent", "port": 22, "model": "/gone"}},
+        {"instance": {"port": 22}, "own_ports": [22]},
+        {"disk_needs": [{"path": "/var/lib/docker", "need_gib": 50, "what": "the image"}]},
+    ],
+)
+def test_a_host_that_can(arguments: dict[str, Any]) -> None:
+    assert problems(**arguments) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            {"facts": {"distribution_version": "11.9"}},
+            "runs Debian 11.9; supported are Debian 12, Debian 13, Ubuntu 22.04, Ubuntu 24.04;",
+        ),
+        (
+            {"facts": {"distribution": "Rocky", "distribution_version": "9.4"}},
+            "runs Rocky 9.4; supported",
+        ),
+        ({"facts": {"distribution_version": "120"}}, "runs Debian 120; supported"),
+        ({"facts": {"service_mgr": "sysvinit"}}, "is run by sysvinit and not by systemd"),
+        (
+            {"state": {"systemd": None}},
+            "not by systemd, which keeps the engines; boot it",
+        ),
+        (
+            {"state": {"nvidia_gpus": 0}},
+            "vllm_instances (gpt-oss-20b) wants GPUs (gpus: all) but no NVIDIA GPU is on the PCI"
+            " bus; fit one, or set gpus: none for the CPU engine.",
+        ),
+        ({"instance": {"gpus": 3}}, "wants GPUs 0, 1, 2 but the host has 2 (indices 0 to 1)"),
+        ({"instance": {"gpus": [5]}}, "wants GPUs 5 but the host has 2"),
+        ({"state": {"cdi_devices": []}}, "has NVIDIA GPUs but no CDI specification names them"),
+        (
+            {"instance": {"model": "/srv/x"}},
+            "serves /srv/x, which is not on the host; copy the model",
+        ),
+        (
+            {
+                "instance": {"model": "/srv/f"},
+                "state": {"paths": {"/srv/f": {"exists": True, "type": "file"}}},
+            },
+            "serves /srv/f, which is a file; name the directory that holds config.json",
+        ),
+        (
+            {"instance": {"port": 22}},
+            "vllm_instances (gpt-oss-20b) wants port 22, on which sshd listens (0.0.0.0); stop",
+        ),
+        (
+            {"ports": [{"port": 22, "what": "edge_port"}]},
+            "edge_port wants port 22, on which sshd listens",
+        ),
+        (
+            {"disk_needs": [{"path": "/var/lib/docker", "need_gib": 60, "what": "the image"}]},
+            "/var/lib/docker has 50.0 GiB free and the image needs 60 GiB; make room",
+        ),
+        (
+            {"disk_needs": [{"path": "/mnt", "need_gib": 1, "what": "the image"}]},
+            "the free space of /mnt could not be read",
+        ),
+    ],
+)
+def test_a_host_that_cannot(arguments: dict[str, Any], said: str) -> None:
+    (found,) = problems(**arguments)
+    assert found.startswith("gpu-1: ")
+    assert said in found

@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright (c) 2026 baremetal.vllm contributors
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._inventory import (
+    PATTERNS,
+    RANGES,
+    check,
+)
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._variables import RoleInterfaces
+
+SPECS = RoleInterfaces(DataLoader()).specs
+DIGEST = "sha256:" + "a1" * 32
+KEY = "0123456789abcdef" * 2
+ONE = {"name": "gpt-oss-20b", "model": "openai/gpt-oss-20b"}
+
+BASE: dict[str, Any] = {
+    "vllm_release": "0.32.0",
+    "vllm_image": f"registry.example:5000/vllm@{DIGEST}",
+    "vllm_instances": [ONE],
+    "vllm_api_key": "",
+    "vllm_hf_token": "",
+    "vllm_http_keep_alive": 120,
+    "edge_listen_address": "127.0.0.1",
+    "edge_port": 8080,
+    "edge_plain_http": False,
+    "edge_api_keys": {},
+    "edge_upstream_keepalive_timeout": 60,
+}
+ALONE = {"gpu_hosts": ["gpu-1"]}
+FLEET = {"gpu_hosts": ["gpu-1", "gpu-2"], "edge_hosts": ["edge-1"]}
+
+
+def problems(
+    changes: dict[str, Any],
+    host: str = "gpu-1",
+    groups: dict[str, list[str]] = ALONE,
+    others: dict[str, dict[str, Any]] | None = None,
+) -> list[str]:
+    hostvars = {name: BASE | changed for name, changed in (others or {}).items()}
+    return check(host, BASE | changes, groups, hostvars, SPECS)
+
+
+def instance(**changes: Any) -> dict[str, Any]:
+    return {"vllm_instances": [ONE | changes]}
+
+
+def test_an_inventory_that_sets_little_is_right() -> None:
+    assert problems({}) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"edge_api_keys": {"client-1": KEY}, "edge_plain_http": True, "edge_listen_address": "::"},
+        {"edge_listen_address": "::1"},
+        {"vllm_container_user": "0"},
+        {"vllm_image": "vllm/vllm-openai:v0.32.0"},
+        {"vllm_image": "vllm/vllm-openai:v0.32.0-cu129"},
+        {"vllm_image": f"127.0.0.1:5000/vllm:latest@{DIGEST}"},
+        {"vllm_image": "registry.example/team/engine:build-7"},
+        {"vllm_api_key": "sk-" + KEY, "vllm_hf_token": "hf_abcDEF123"},
+        instance(model="/srv/models/gpt-oss-20b", gpus="none"),
+        instance(model="openai/gpt-oss-20b@d666cf3b67006cf8227666739edf25164aaffdeb"),
+        instance(gpus=2),
+        instance(gpus="2"),
+        instance(gpus=[0, "3"]),
+        instance(gpus=["GPU-8a56a4bc-b184-a047-2620-be19ba913c3d"]),
+        instance(max_model_len=32768),
+        instance(options={"max_num_seqs": 64}, env={"NCCL_DEBUG": "INFO"}),
+        instance(state="absent"),
+        {"vllm_instances": [ONE, {"name": "old", "state": "absent"}]},
+        {"vllm_instances": []},
+    ],
+)
+def test_what_is_allowed(changes: dict[str, Any]) -> None:
+    assert problems(changes) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"vllm_relase": 1},
+            "vllm_relase is not a variable of this collection; did you mean vllm_release?",
+        ),
+        (
+            {"edge_zzzzzz": 1},
+            "edge_zzzzzz is not a variable of this collection; names with edge_ in front",
+        ),
+        ({"vllm_shm_size_gib": "lots"}, "vllm_shm_size_gib is 'lots'; it must be a whole number."),
+        (
+            {"docker_engine_source": "snap"},
+            "docker_engine_source is 'snap'; allowed are distro, preinstalled.",
+        ),
+        ({"edge_plain_http": "maybe"}, "edge_plain_http is 'maybe'; it must be true or false."),
+        ({"edge_port": 65536}, "edge_port is 65536; allowed are 1 to 65535."),
+        ({"vllm_ready_timeout": 0}, "vllm_ready_timeout is 0; allowed are 1 or more."),
+        (
+            {"vllm_state_directory": "var/lib/vllm"},
+            "vllm_state_directory is 'var/lib/vllm'; it must be an absolute",
+        ),
+        (
+            {"vllm_container_user": "vllm"},
+            "vllm_container_user is 'vllm'; it must be a user and a group as numbers",
+        ),
+        (
+            {"edge_client_max_body_size": "8 MB"},
+            "edge_client_max_body_size is '8 MB'; it must be a size",
+        ),
+        (
+            {"edge_listen_address": "localhost"},
+            "edge_listen_address is 'localhost'; it must be an IP address.",
+        ),
+        ({"vllm_release": "0.10.2"}, "vllm_release is '0.10.2'; known releases are 0.11.1 to"),
+        (
+            {"vllm_http_keep_alive": 60},
+            "vllm_http_keep_alive is 60; it must be above edge_upstream_keepalive_timeout, which is"
+            " 60 on gpu-1.",
+        ),
+        ({"edge_paths": ["/models"]}, "edge_paths[0] is '/models'; allowed are chat/completions"),
+        ({"edge_api_keys": {"a b": KEY}}, "edge_api_keys.a b must be a name of letters"),
+        (
+            {"edge_api_keys": {"a": KEY, "b": KEY}},
+            "edge_api_keys.b has the key of a; give every client its own.",
+        ),
+        # the image
+        (
+            {"vllm_image": "vllm/vllm-openai"},
+            "without tag or digest; add :v0.32.0 or better @sha256:",
+        ),
+        ({"vllm_image": "registry:5000/vllm"}, "without tag or digest"),
+        ({"vllm_image": "vllm/vllm-openai:latest"}, "latest moves, pin a release or a digest."),
+        (
+            {"vllm_image": "vllm/vllm-openai@sha256:abc"},
+            "a digest is sha256: and 64 lower-case hex digits",
+        ),
+        ({"vllm_image": "vllm/vllm openai:1"}, "which is no image reference"),
+        (
+            {"vllm_image": "vllm/vllm-openai:v0.31.0"},
+            "but flags are checked against vllm_release, 0.32.0; make them one.",
+        ),
+        # an instance
+        (instance(gpu="all"), "vllm_instances[0].gpu is not a key of it; did you mean gpus?"),
+        (
+            instance(name="GPT"),
+            "vllm_instances[0].name is 'GPT'; it must be 1 to 63 lower-case letters",
+        ),
+        (
+            instance(model="gpt-oss"),
+            "vllm_instances[0].model is 'gpt-oss'; it must be a Hugging Face id",
+        ),
+        (instance(model="srv/models/x"), "vllm_instances[0].model is 'srv/models/x'"),
+        (
+            instance(model="/srv/a,b"),
+            "an absolute directory on the host without spaces, commas and quotes.",
+        ),
+        (instance(model="/srv/../etc"), "vllm_instances[0].model is '/srv/../etc'"),
+        (instance(port=0), "vllm_instances[0].port is 0; allowed are 1 to 65535."),
+        (
+            instance(gpus="some"),
+            "vllm_instances[0].gpus is 'some'; it must be all, none, a count from 1",
+        ),
+        (instance(gpus=0), "vllm_instances[0].gpus is 0"),
+        (instance(gpus=[]), "vllm_instances[0].gpus is a list"),
+        (instance(gpus=[0, 0]), "a list of different indices or UUIDs"),
+        (instance(gpus=None), "vllm_instances[0].gpus is null"),
+        (instance(gpus=True), "vllm_instances[0].gpus is True"),
+        (
+            instance(max_model_len="long"),
+            "vllm_instances[0].max_model_len is 'long'; it must be auto or a count",
+        ),
+        (
+            instance(options={"max-num-sqs": 1}),
+            "vllm_instances[0].options.max-num-sqs is no flag of vLLM 0.32.0",
+        ),
+        (
+            instance(env={"VLLM_USE_V1": "1"}),
+            "vllm_instances[0].env.VLLM_USE_V1 is not read by vLLM 0.32.0",
+        ),
+        (instance(port=8080), "vllm_instances[0].port is 8080, which is edge_port too"),
+        (
+            {"vllm_instances": [{"name": "a"}]},
+            "vllm_instances[0].model is missing; it is required.",
+        ),
+    ],
+)
+def test_one_mistake_gives_one_sentence(changes: dict[str, Any], said: str) -> None:
+    found = problems(changes)
+    assert len(found) == 1, found
+    assert found[0].startswith("gpu-1: ")
+    assert said in found[0]
+    assert found[0].endswith((".", "?", ":..."))
+
+
+def test_two_instances_cannot_share_a_name_or_a_port() -> None:
+    found = problems({"vllm_instances": [ONE, ONE]})
+    assert found == [
+        "gpu-1: vllm_instances[1].name is 'gpt-oss-20b', which vllm_instances[0] is called too;"
+        " give each its own.",
+        "gpu-1: vllm_instances[1].port is 8000, which vllm_instances[0] has too;"
+        " give each its own.",
+    ]
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    broken = instance(gpu=1, port="x", options={"host": "a"}, env={"HF_TOKEN": "a"})
+    found = problems(broken | {"vllm_release": "0.32.0", "edge_port": 0, "vllm_wibble": 1})
+    assert len(found) == 6
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"vllm_api_key": "hunter2 hunter2"},
+        {"vllm_hf_token": 'hunter2"'},
+        {"vllm_api_key": ["hunter2"]},
+        {"edge_api_keys": {"a": "hunter2"}},
+        {"edge_api_keys": {"a": "HUNTER2" * 8}},
+        {"edge_api_keys": {"a": ["hunter2"]}},
+        {"edge_api_keys": "hunter2"},
+        instance(env={"VLLM_API_KEY": "hunter2"}),
+        instance(env={"HF_TOKEN": "hunter2"}),
+        instance(env={"SOME": "hunter2\nX"}),
+        instance(env="hunter2"),
+        instance(options={"api-key": "hunter2"}),
+        instance(options={"hf-token": "hunter2"}),
+    ],
+)
+def test_no_sentence_repeats_a_secret(changes: dict[str, Any]) -> None:
+    found = problems(changes)
+    assert len(found) == 1, found
+    assert "hunter2" not in found[0].lower()
+
+
+def test_the_port_of_an_edge_elsewhere_is_free_for_an_engine() -> None:
+    assert problems(instance(port=8080) | {"vllm_api_key": KEY}, groups=FLEET) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "count"),
+    [
+        ({}, 2),
+        ({"edge_plain_http": True}, 1),
+        ({"edge_api_keys": {"a": KEY}}, 1),
+        ({"edge_plain_http": True, "edge_api_keys": {"a": KEY}}, 0),
+    ],
+)
+@pytest.mark.parametrize("address", ["0.0.0.0", "192.0.2.7", "::"])
+def test_an_edge_that_others_reach_needs_consent_and_keys(
+    changes: dict[str, Any], count: int, address: str
+) -> None:
+    found = problems(changes | {"edge_listen_address": address})
+    assert len(found) == count
+    assert all(
+        f"edge_listen_address is {address}, which other machines reach" in one for one in found
+    )
+
+
+def test_edges_without_engines_are_told_once() -> None:
+    groups = {"gpu_hosts": [], "edge_hosts": ["edge-1", "edge-2"]}
+    assert problems({}, "edge-1", groups) == [
+        "edge-1: group edge_hosts has hosts but gpu_hosts has none; put at least one GPU host into"
+        " gpu_hosts."
+    ]
+    assert problems({}, "edge-2", groups) == []
+
+
+@pytest.mark.parametrize(
+    ("groups", "needed"),
+    [
+        (ALONE, False),
+        ({"gpu_hosts": ["gpu-1"], "edge_hosts": ["gpu-1"]}, False),
+        ({"gpu_hosts": ["gpu-1"], "edge_hosts": ["edge-1"]}, True),
+        ({"gpu_hosts": ["gpu-1"], "edge_hosts": ["gpu-1", "edge-1"]}, True),
+    ],
+)
+def test_an_engine_with_an_edge_elsewhere_needs_the_internal_key(
+    groups: dict[str, list[str]], needed: bool
+) -> None:
+    found = problems({}, groups=groups)
+    said = "gpu-1: vllm_api_key is empty, but an edge is on another host (edge-1); set a key"
+    assert [one.startswith(said) for one in found] == [True] * needed
+
+
+def fleet(**gpu_2: Any) -> list[str]:
+    """What an edge says of gpu-2, beside a gpu-1 that is right."""
+    key = {"vllm_api_key": KEY}
+    return problems(key, "edge-1", FLEET, {"gpu-1": key, "gpu-2": key | gpu_2})
+
+
+def test_an_edge_in_front_of_replicas_is_right() -> None:
+    assert fleet() == []
+
+
+def test_an_edge_fronts_one_model_name() -> None:
+    said = (
+        "edge-1: its edge would front instances of different names,"
+        " gpt-oss-120b (gpu-2), gpt-oss-20b (gpu-1);"
+    )
+    (found,) = fleet(**instance(name="gpt-oss-120b"))
+    assert found.startswith(said)
+
+
+def test_a_host_that_fronts_itself_serves_one_model_name() -> None:
+    (found,) = problems({"vllm_instances": [ONE, ONE | {"name": "b", "port": 8001}]})
+    assert "different names, b (gpu-1), gpt-oss-20b (gpu-1); one model name per fleet" in found
+
+
+def test_an_absent_instance_is_not_fronted() -> None:
+    assert fleet(**instance(name="old", state="absent")) == []
+
+
+def test_engines_keep_connections_longer_than_their_edge() -> None:
+    assert fleet(vllm_http_keep_alive=60) == [
+        "gpu-2: vllm_http_keep_alive is 60; it must be above edge_upstream_keepalive_timeout, which"
+        " is 60 on edge-1."
+    ]
+
+
+def test_the_internal_key_is_one_for_the_fleet() -> None:
+    (found,) = fleet(vllm_api_key="another")
+    assert found.startswith("edge-1: vllm_api_key differs from the one of gpu-2, which it fronts;")
+    assert "another" not in found
+
+
+def test_an_engine_does_not_look_at_the_other_hosts() -> None:
+    # hostvars is empty: a look-up would raise
+    assert problems({"vllm_api_key": KEY}, groups=FLEET) == []
+
+
+def test_every_limit_is_of_a_variable_that_exists() -> None:
+    known = {name for options in SPECS.values() for name in options}
+    assert {*RANGES, *PATTERNS} <= known
