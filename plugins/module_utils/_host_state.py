@@ -230,9 +230,7 @@ def instances(directory: str) -> list[JSONObject]:
             {
                 "name": name,
                 "directory": root,
-                "current": os.path.basename(os.readlink(current))
-                if os.path.islink(current)
-                else None,
+                "current": current,
                 "releases": [description["id"] for description in described],
                 "images": sorted({description["image"] for description in described}),
             }

@@ -49,14 +49,13 @@ def recipe(suite: str) -> list[str]:
         f"--include={','.join(settings.INSTALLED)}",
         '--aptopt=Acquire::Languages "none"',
         *(f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in _TRIMMED),
+        "--dpkgopt=force-unsafe-io",
         # Hosts install from this cache; `apt-get` itself knows when something newer is out.
         "--skip=cleanup/apt",
         '--customize-hook=APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get clean',
         '--customize-hook=APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get --yes --download-only'
         f" --no-install-recommends install {prefetch}",
         f'--customize-hook=chroot "$1" systemctl mask {masked}',
-        # A host that never booted: systemd makes the identity at the first start.
-        '--customize-hook=echo uninitialized >"$1/etc/machine-id"',
     ]
 
 

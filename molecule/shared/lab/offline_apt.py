@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import email.utils
 import hashlib
 import pathlib
 import subprocess
@@ -24,7 +25,10 @@ for package in sorted(cache.glob("*.deb")):
 (archive / "Packages").write_text(index)
 digest = hashlib.sha256(index.encode()).hexdigest()
 # Without a Release file apt asks for every compression of the index and reports each as an error.
-(archive / "Release").write_text(f"SHA256:\n {digest} {len(index.encode())} Packages\n")
+(archive / "Release").write_text(
+    f"Date: {email.utils.formatdate(usegmt=True)}\n"
+    f"SHA256:\n {digest} {len(index.encode())} Packages\n"
+)
 for sources in pathlib.Path("/etc/apt/sources.list.d").glob("*"):
     sources.unlink()
 pathlib.Path("/etc/apt/sources.list").write_text(f"deb [trusted=yes] copy:{archive} ./\n")
