@@ -231,6 +231,9 @@ def instances(directory: str) -> list[JSONObject]:
                 "name": name,
                 "directory": root,
                 "current": current,
+                "publish": next(
+                    (each.get("publish") for each in described if each["id"] == current), None
+                ),
                 "releases": [description["id"] for description in described],
                 "images": sorted({description["image"] for description in described}),
             }

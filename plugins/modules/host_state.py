@@ -152,13 +152,14 @@ host_state:
     instances:
       description:
         - vLLM instances below O(instances_directory), with the ids and images of their releases and
-          the one that is in force.
+          the one that is in force. C(publish) is where that one listens.
       type: list
       elements: dict
       sample:
         - name: gpt-oss-20b
           directory: /var/lib/vllm/gpt-oss-20b
           current: 3f9c0a1b2c3d
+          publish: 127.0.0.1:8000
           releases: [3f9c0a1b2c3d]
           images: [docker.io/vllm/vllm-openai@sha256:aa11...]
     images:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import (
 
 SUPPORTED = (("Debian", "12"), ("Debian", "13"), ("Ubuntu", "22.04"), ("Ubuntu", "24.04"))
 _GIB = 2**30
+_CDI_KIND = "nvidia.com/gpu="
+_DAEMON_JSON = "/etc/docker/daemon.json"
 
 Instance = Mapping[str, Any]
 
@@ -45,6 +48,7 @@ def check_host(
     problems += _check_models(state, wanted)
     problems += _check_ports(state, wanted, ports, own_ports)
     problems += _check_disks(state, disk_needs)
+    problems += _check_daemon_json(state)
     return [f"{hostname}: {problem}" for problem in problems]
 
 
@@ -69,29 +73,34 @@ def _check_platform(facts: Mapping[str, Any], state: Mapping[str, Any]) -> list[
 
 
 def _check_gpus(state: Mapping[str, Any], wanted: Sequence[Instance]) -> list[str]:
-    gpus = state.get("nvidia_gpus", [])
-    present = gpus if isinstance(gpus, int) else len(gpus)
-    problems = []
+    """GPUs are given by CDI names, so the names that the host's specification has decide."""
     users = [instance for instance in wanted if gpu_devices(instance.get("gpus", "all"))]
-    if users and not present:
+    named = [
+        device.partition("=")[2]
+        for device in state.get("cdi_devices") or []
+        if device.startswith(_CDI_KIND)
+    ]
+    if users and not named:
+        if state.get("nvidia_gpus"):
+            return [
+                "has NVIDIA GPUs but no CDI specification names them; install the driver and the"
+                " NVIDIA container toolkit, then run"
+                " `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`."
+            ]
         return [
             f"vllm_instances ({instance['name']}) wants GPUs ({_words(instance)}) but no NVIDIA GPU"
             " is on the PCI bus; fit one, or set gpus: none for the CPU engine."
             for instance in users
         ]
+    problems = []
     for instance in users:
-        devices = gpu_devices(instance.get("gpus", "all")) or []
-        indices = [int(device) for device in devices if device.isdigit()]
-        if len(devices) > present or any(index >= present for index in indices):
+        missing = [d for d in gpu_devices(instance.get("gpus", "all")) or [] if d not in named]
+        if missing:
             problems.append(
-                f"vllm_instances ({instance['name']}) wants GPUs {', '.join(devices)} but the host"
-                f" has {present} (indices 0 to {present - 1}); ask for those."
+                f"vllm_instances ({instance['name']}) wants GPUs {', '.join(missing)} but the"
+                f" host's CDI specification names {', '.join(named)}; ask for those, or run"
+                " `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml` if it is out of date."
             )
-    if users and state.get("cdi_devices") == []:
-        problems.append(
-            "has NVIDIA GPUs but no CDI specification names them; install the driver and the NVIDIA"
-            " container toolkit, then run `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`."
-        )
     return problems
 
 
@@ -157,3 +166,16 @@ def _check_disks(state: Mapping[str, Any], disk_needs: Sequence[Mapping[str, Any
                 f" {need['need_gib']} GiB; make room or put a larger disk there."
             )
     return problems
+
+
+def _check_daemon_json(state: Mapping[str, Any]) -> list[str]:
+    text = (state.get("read") or {}).get(_DAEMON_JSON)
+    if text is None or not text.strip():
+        return []
+    try:
+        options = json.loads(text)
+    except ValueError as error:
+        return [f"{_DAEMON_JSON} is not valid JSON ({error}); mend it, nothing is merged into it."]
+    if not isinstance(options, dict):
+        return [f"{_DAEMON_JSON} holds no JSON object; mend it, nothing is merged into it."]
+    return []

@@ -75,6 +75,7 @@ def _run_with_docker(arguments: argparse.Namespace) -> int:
     if arguments.command == "build":
         images.build(client, _say)
         _say(f"registry: {registry.ensure(client)}")
+        images.remove_outdated(client)
     elif arguments.command == "registry":
         _say(registry.ensure(client))
     elif arguments.command == "up":

@@ -101,16 +101,16 @@ def build(client: Any, say: Callable[[str], None]) -> None:
                 say(line)
     if registry() in absent:
         say(_build_registry(client))
-    current = [*map(base, settings.SUITES), registry()]
-    for name in current:
+    for name in (*map(base, settings.SUITES), registry()):
         if name not in absent:
             say(f"{name}: there already")
-    _remove_outdated(client, current)
 
 
-def _remove_outdated(client: Any, current: Sequence[str]) -> None:
+def remove_outdated(client: Any) -> None:
+    """Remove images of earlier recipes that no container needs."""
     import docker.errors  # type: ignore[import-untyped,unused-ignore]
 
+    current = [*map(base, settings.SUITES), registry()]
     rooms = {name.partition(":")[0] for name in current}
     for name in engine.images():
         if name.partition(":")[0] in rooms and name not in current:
@@ -131,11 +131,15 @@ def _build_base(client: Any, suite: str) -> str:
     with tempfile.TemporaryDirectory(dir=settings.CACHE) as directory:
         tarball = os.path.join(directory, f"{suite}.tar")
         _bootstrap(suite, tarball)
+        # An image gets its name when it is finished, so that an interrupted build is repeated.
         repository, _, label = base(suite).partition(":")
+        draft = f"{repository}:{label}-unfinished"
         client.api.import_image_from_file(
-            tarball, repository=repository, tag=label, changes=changes()
+            tarball, repository=repository, tag=f"{label}-unfinished", changes=changes()
         )
-    reached = _settle_archive(client, base(suite))
+    reached = _settle_archive(client, draft)
+    client.images.get(draft).tag(repository, label)
+    client.images.remove(draft)
     return f"{base(suite)}: built in {time.monotonic() - started:.0f} s, apt {reached}"
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from ansible.module_utils.common import warnings
 
 from ansible_collections.baremetal.vllm.tests.unit.fake_engine import FakeEngine
 
@@ -28,9 +27,3 @@ def start_engine() -> Iterator[Callable[..., FakeEngine]]:
 @pytest.fixture
 def engine(start_engine: Callable[..., FakeEngine]) -> FakeEngine:
     return start_engine()
-
-
-@pytest.fixture(autouse=True)
-def no_warnings_of_other_tests() -> None:
-    """Ansible keeps warnings for the life of a process, which is one module on a host."""
-    warnings._global_warnings.clear()

@@ -492,7 +492,9 @@ def test_instances_are_found_with_their_releases(tmp_path: Path) -> None:
     for release, image in (("aa", "vllm@sha256:1"), ("bb", "vllm@sha256:2")):
         directory = tmp_path / "gpt/releases" / release
         directory.mkdir(parents=True)
-        (directory / "release.json").write_text(json.dumps({"id": release, "image": image}))
+        (directory / "release.json").write_text(
+            json.dumps({"id": release, "image": image, "publish": f"127.0.0.1:{release}"})
+        )
     (tmp_path / "gpt/current").symlink_to("releases/bb")
     (tmp_path / "gpt/releases/half-staged").mkdir()
     (tmp_path / "models/hub").mkdir(parents=True)
@@ -501,6 +503,7 @@ def test_instances_are_found_with_their_releases(tmp_path: Path) -> None:
             "name": "gpt",
             "directory": str(tmp_path / "gpt"),
             "current": "bb",
+            "publish": "127.0.0.1:bb",
             "releases": ["aa", "bb"],
             "images": ["vllm@sha256:1", "vllm@sha256:2"],
         }

@@ -13,7 +13,12 @@ FACTS = {"distribution": "Debian", "distribution_version": "12.5", "service_mgr"
 STATE: dict[str, Any] = {
     "systemd": 252,
     "nvidia_gpus": 2,
-    "cdi_devices": ["nvidia.com/gpu=0", "nvidia.com/gpu=1", "nvidia.com/gpu=all"],
+    "cdi_devices": [
+        "nvidia.com/gpu=0",
+        "nvidia.com/gpu=1",
+        "nvidia.com/gpu=GPU-8a56a4bc-b184-a047-2620-be19ba913c3d",
+        "nvidia.com/gpu=all",
+    ],
     "paths": {"/srv/m": {"exists": True, "type": "directory"}},
     "listening": [{"address": "0.0.0.0", "port": 22, "process": "sshd"}],
     "disks": {"/var/lib/docker": {"free_bytes": 50 * GIB}},
@@ -39,6 +44,7 @@ def problems(
         {"facts": {"distribution": "Ubuntu", "distribution_version": "24.04"}},
         {"instance": {"model": "/srv/m"}},
         {"instance": {"gpus": "none"}, "state": {"nvidia_gpus": 0, "cdi_devices": []}},
+        {"state": {"read": {"/etc/docker/daemon.json": '{"debug": true}'}}},
         {"instance": {"gpus": [0, 1]}},
         {"instance": {"gpus": ["GPU-8a56a4bc-b184-a047-2620-be19ba913c3d"]}},
         {"instance": {"state": "absent", "port": 22, "model": "/gone"}},
@@ -68,12 +74,20 @@ def test_a_host_that_can(arguments: dict[str, Any]) -> None:
             "not by systemd, which keeps the engines; boot it",
         ),
         (
-            {"state": {"nvidia_gpus": 0}},
+            {"state": {"nvidia_gpus": 0, "cdi_devices": ["example.com/nic=0"]}},
             "vllm_instances (gpt-oss-20b) wants GPUs (gpus: all) but no NVIDIA GPU is on the PCI"
             " bus; fit one, or set gpus: none for the CPU engine.",
         ),
-        ({"instance": {"gpus": 3}}, "wants GPUs 0, 1, 2 but the host has 2 (indices 0 to 1)"),
-        ({"instance": {"gpus": [5]}}, "wants GPUs 5 but the host has 2"),
+        ({"instance": {"gpus": 3}}, "wants GPUs 2 but the host's CDI specification names 0, 1, "),
+        ({"instance": {"gpus": [5]}}, "wants GPUs 5 but the host's CDI specification names"),
+        (
+            {"state": {"read": {"/etc/docker/daemon.json": "{"}}},
+            "/etc/docker/daemon.json is not valid JSON (",
+        ),
+        (
+            {"state": {"read": {"/etc/docker/daemon.json": "[]"}}},
+            "/etc/docker/daemon.json holds no JSON object; mend it",
+        ),
         ({"state": {"cdi_devices": []}}, "has NVIDIA GPUs but no CDI specification names them"),
         (
             {"instance": {"model": "/srv/x"}},
