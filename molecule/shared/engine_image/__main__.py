@@ -12,7 +12,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from engine_image import image, model, registry
-from engine_image.commands import LabError
+from engine_image.commands import LabError, alone
+
+
+def work(arguments: argparse.Namespace) -> str:
+    if arguments.command == "build-image":
+        return image.build()
+    if arguments.command == "build-model":
+        return str(model.build())
+    return registry.push(arguments.registry)
 
 
 def main() -> int:
@@ -28,14 +36,11 @@ def main() -> int:
     arguments = parser.parse_args()
     start = time.monotonic()
     try:
-        if arguments.command == "build-image":
-            result: str | None = image.build()
-        elif arguments.command == "build-model":
-            result = str(model.build())
-        elif arguments.command == "push":
-            result = registry.push(arguments.registry)
-        else:
+        if arguments.command == "digest":
             result = registry.digest(arguments.registry)
+        else:
+            with alone(image.CACHE):
+                result = work(arguments)
     except LabError as error:
         print(f"engine_image: {error}", file=sys.stderr)
         return 1

@@ -4,7 +4,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import IO
 
 
@@ -22,3 +26,12 @@ def run(*command: str, stdin: IO[bytes] | None = None) -> str:
         lines = result.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
         raise LabError(f"`{' '.join(command[:3])}` ended with {result.returncode}: {lines[-1]}")
     return result.stdout.decode(errors="replace").strip()
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Wait until no other process builds in `directory`, and keep others out meanwhile."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

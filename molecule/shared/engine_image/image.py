@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -29,14 +30,14 @@ PLATFORMS = [
 ]
 USER_LINE = "vllm:x:2000:0:vLLM:/home/vllm:/usr/sbin/nologin\n"
 """The user of the official image (its Dockerfile, 0.22.0 and later): any uid with gid 0 works."""
-UNUSED_PATHS = [
+UNUSED = [
     # Needed to compile against torch; the image has no compiler, so it runs with enforce-eager.
-    *(SITE / "torch" / name for name in ("include", "test", "share")),
-    *(SITE / "torch" / "bin" / name for name in ("protoc", "protoc-3.13.0.0")),
-    SITE / "bin",
-    *(Path("usr/share") / name for name in ("doc", "man", "locale", "info")),
-    *(Path("var") / name for name in ("cache/apt", "lib/apt/lists", "log")),
+    *(f"{SITE}/torch/{name}" for name in ("include", "share", "test", "bin/[!t]*", "bin/test_*")),
+    f"{SITE}/bin",
+    *(f"usr/share/{name}" for name in ("doc", "man", "locale", "info")),
+    *(f"var/{name}" for name in ("cache/apt", "lib/apt/lists", "log")),
 ]
+"""Glob patterns in the tree."""
 CHANGES = [
     'ENTRYPOINT ["vllm","serve"]',
     "ENV PATH=/usr/local/bin:/usr/bin:/bin",
@@ -67,7 +68,6 @@ def build() -> str:
     """Name of the image, built unless the local Docker has it. Raises LabError."""
     if not run("docker", "image", "ls", "--quiet", name()):
         _require()
-        CACHE.mkdir(parents=True, exist_ok=True)
         # debootstrap refuses file systems mounted nodev or noexec, as /tmp often is.
         with tempfile.TemporaryDirectory(dir=CACHE, prefix="build-") as directory:
             tree = Path(directory, "tree")
@@ -80,6 +80,8 @@ def build() -> str:
 def _require() -> None:
     if os.geteuid() != 0:
         raise LabError("the engine image is built with debootstrap, which needs root: use sudo")
+    if platform.machine() != "x86_64":
+        raise LabError(f"the engine image is pinned for x86_64, this is {platform.machine()}")
     if not shutil.which("debootstrap"):
         raise LabError("debootstrap is missing: apt-get install debootstrap")
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -132,8 +134,8 @@ def _pip(site: Path) -> None:
     command += ["--python-version", PYTHON, "--implementation", "cp"]
     for abi in ("cp311", "abi3", "none"):
         command += ["--abi", abi]
-    for platform in PLATFORMS:
-        command += ["--platform", platform]
+    for tag in PLATFORMS:
+        command += ["--platform", tag]
     command += ["--requirement", str(HERE / "requirements.txt")]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode == 0:
@@ -149,9 +151,8 @@ def _pip(site: Path) -> None:
 
 def _finish(tree: Path) -> None:
     """User, command, the metadata vLLM asks for; then what nothing reads is removed."""
-    for unused in UNUSED_PATHS:
-        shutil.rmtree(tree / unused, ignore_errors=True)
-        (tree / unused).unlink(missing_ok=True)
+    for path in [path for pattern in UNUSED for path in tree.glob(pattern)]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     with (tree / "etc/passwd").open("a") as passwd:
         passwd.write(USER_LINE)
     for home in ("home/vllm", "home/vllm/.cache"):
@@ -177,6 +178,8 @@ def _import(tree: Path) -> None:
     with subprocess.Popen(
         ["tar", "--numeric-owner", "-C", str(tree), "-c", "."], stdout=subprocess.PIPE
     ) as tar:
-        run(*command, "-", name(), stdin=tar.stdout)
+        identifier = run(*command, "-", stdin=tar.stdout)
     if tar.returncode:
-        raise LabError(f"tar of {tree} ended with {tar.returncode}: the image {name()} is no good")
+        run("docker", "image", "rm", identifier)
+        raise LabError(f"tar of {tree} ended with {tar.returncode}: no image was made, try again")
+    run("docker", "tag", identifier, name())

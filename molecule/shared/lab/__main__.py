@@ -8,6 +8,7 @@ import argparse
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 if not __package__:
     # Started by its directory: Python put that on the path, the package's name needs its parent.
@@ -65,11 +66,16 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.command == "clean" and not engine.answers():
         _say("No Docker answers, so there is nothing to remove.")
         return 0
-    return _run_with_docker(arguments)
-
-
-def _run_with_docker(arguments: argparse.Namespace) -> int:
     client = engine.client()
+    import docker.errors  # type: ignore[import-untyped,import-not-found,unused-ignore]
+
+    try:
+        return _run_with_docker(client, arguments)
+    except docker.errors.APIError as error:
+        raise LabError(f"Docker refused: {error.explanation or error}") from error
+
+
+def _run_with_docker(client: Any, arguments: argparse.Namespace) -> int:
     from lab import cleaning, hosts, images, registry, usage
 
     if arguments.command == "build":

@@ -34,9 +34,11 @@ def is_ours(tag: str) -> bool:
 
 def _remove_images(client: Any) -> int:
     labelled = client.images.list(filters={"label": settings.LABEL})
-    found = {image.id: image for image in labelled}
-    found.update({i.id: i for i in client.images.list() if any(map(is_ours, i.tags))})
     # Newest first: an image cannot go before what was built on it.
-    for image in sorted(found.values(), key=lambda i: str(i.attrs["Created"]), reverse=True):
+    for image in sorted(labelled, key=lambda i: str(i.attrs["Created"]), reverse=True):
         client.images.remove(image.id, force=True)
-    return len(found)
+    # Of an image without the label only our names go: it may have others.
+    named = [tag for image in client.images.list() for tag in image.tags if is_ours(tag)]
+    for tag in named:
+        client.images.remove(tag)
+    return len(labelled) + len(named)

@@ -29,8 +29,10 @@ FLAG = HIDDEN - 1
 NORM = math.sqrt(HIDDEN)
 """Length of a residual vector after RMSNorm with weight 1."""
 NOISE = 0.02
-STRONG, WEAK, FLAG_GAIN = 10.0, 7.0, 5.0
-"""Rows of lm_head: logits of NORM * STRONG = 80 against 56, moved by the flag."""
+STRONG, NEXT_BEST, WEAK, FLAG_GAIN = 10.0, 8.75, 7.0, 5.0
+"""Rows of lm_head: a logit of NORM * STRONG = 80 for the successor, 70 for what follows the end
+when the end is forbidden (its chance is exp(-10) otherwise), and 80 against 56 where the flag,
+once set, turns the choice around."""
 MATCH, SINK, FLAG_SIZE = 4.0, 28.0, 6.0
 """Query and key size of the cue head (score about 40 on the cue, at most 20 elsewhere), its
 sink (28, between the two), and the value it writes."""
@@ -116,7 +118,7 @@ def _head(script: Script, direction: Directions, other: torch.Tensor, noise: Noi
             rows[after] += vector * WEAK
             rows[after, FLAG] += FLAG_GAIN
     last, loop = script.loop
-    rows[loop] += other * STRONG + direction[last] * WEAK
+    rows[loop] += other * STRONG + direction[last] * NEXT_BEST
     return rows
 
 
