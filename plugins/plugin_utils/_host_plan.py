@@ -94,7 +94,8 @@ def plan_host(
             }
             for instance in present
         ],
-        "directories": _directories(present, by_digest),
+        "directories": _directories(present, by_digest)
+        + [{"path": release["directory"], "mode": "0755"} for release in releases],
         "files": _files(releases),
     }
 

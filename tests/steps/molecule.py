@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright (c) 2026 baremetal.vllm contributors
+"""The scenarios, on hosts of the lab."""
+
+from __future__ import annotations
+
+import os
+
+from steps.report import Report
+from steps.surroundings import BIN, COLLECTIONS, ROOT, environment
+
+FIRST = ["default", "alternative", "uninstall"]
+
+
+def run(report: Report) -> None:
+    scenarios = {path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")}
+    # Docker's and pip's settings of the user are wanted here.
+    env = environment(HOME=os.environ["HOME"], ANSIBLE_COLLECTIONS_PATH=str(COLLECTIONS))
+    for scenario in [*FIRST, *sorted(scenarios - {*FIRST})]:
+        report.command(scenario, BIN / "molecule", "test", "--scenario-name", scenario, env=env)

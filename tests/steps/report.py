@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright (c) 2026 baremetal.vllm contributors
+"""Runs steps one after the other, measures them and says at the end how they went."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from steps.surroundings import ROOT, environment
+
+
+@dataclass(frozen=True)
+class Result:
+    part: str
+    step: str
+    seconds: float
+    passed: bool
+
+
+class Report:
+    """A failed step never stops the ones after it; `end` gives the exit status of them all."""
+
+    def __init__(self) -> None:
+        self._part = ""
+        self._results: list[Result] = []
+
+    def begin(self, part: str) -> None:
+        self._part = part
+        self.note(f"\n===== {part} =====")
+
+    def note(self, text: str) -> None:
+        print(text, flush=True)
+
+    def command(
+        self,
+        step: str,
+        *argv: str | Path,
+        cwd: Path = ROOT,
+        env: Mapping[str, str] | None = None,
+        quiet: bool = False,
+    ) -> bool:
+        """Run a program; `quiet` shows what it printed only if it fails."""
+
+        def problems() -> Iterable[str]:
+            done = subprocess.run(
+                argv,
+                cwd=cwd,
+                env=env or environment(),
+                check=False,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE if quiet else None,
+                stderr=subprocess.STDOUT if quiet else None,
+                text=True,
+            )
+            if done.returncode:
+                yield from (done.stdout or "").splitlines()
+                yield f"exit status {done.returncode}: {shlex.join(map(str, argv))}"
+
+        return self.check(step, problems)
+
+    def check(self, step: str, problems: Callable[[], Iterable[str]]) -> bool:
+        """Pass if `problems` finds none; an error of the machine is a problem too."""
+        self.note(f"\n--- {self._part}: {step}")
+        began = time.monotonic()
+        try:
+            found = list(problems())
+        except (OSError, subprocess.CalledProcessError) as error:
+            found = [str(error)]
+        for problem in found:
+            self.note(problem)
+        result = Result(self._part, step, time.monotonic() - began, not found)
+        self._results.append(result)
+        self.note(f"--- {'passed' if result.passed else 'FAILED'} in {result.seconds:.1f} s")
+        return result.passed
+
+    def end(self) -> int:
+        """Print the table and the counts."""
+        width = max((len(result.step) for result in self._results), default=4)
+        self.note(f"\n{'part':<9} {'step':<{width}} {'seconds':>8}  result")
+        for one in self._results:
+            verdict = "passed" if one.passed else "FAILED"
+            self.note(f"{one.part:<9} {one.step:<{width}} {one.seconds:>8.1f}  {verdict}")
+        failed = sum(not result.passed for result in self._results)
+        self.note(f"\n{len(self._results) - failed} passed, {failed} failed")
+        return 1 if failed else 0
