@@ -163,7 +163,7 @@ def _check_disks(state: Mapping[str, Any], disk_needs: Sequence[Mapping[str, Any
         if free < float(need["need_gib"]):
             problems.append(
                 f"{need['path']} has {free:.1f} GiB free and {need['what']} needs"
-                f" {need['need_gib']} GiB; make room or put a larger disk there."
+                f" {float(need['need_gib']):g} GiB; make room or put a larger disk there."
             )
     return problems
 

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 
 from steps.report import Report
 from steps.surroundings import BIN, COLLECTIONS, ROOT, environment
@@ -15,6 +15,6 @@ FIRST = ["default", "alternative", "uninstall"]
 def run(report: Report) -> None:
     scenarios = {path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")}
     # Docker's and pip's settings of the user are wanted here.
-    env = environment(HOME=os.environ["HOME"], ANSIBLE_COLLECTIONS_PATH=str(COLLECTIONS))
+    env = environment(HOME=str(Path.home()), ANSIBLE_COLLECTIONS_PATH=str(COLLECTIONS))
     for scenario in [*FIRST, *sorted(scenarios - {*FIRST})]:
         report.command(scenario, BIN / "molecule", "test", "--scenario-name", scenario, env=env)

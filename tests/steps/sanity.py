@@ -34,6 +34,8 @@ def run(report: Report) -> None:
     copy_tree()
     stand_in_for_get_pip()
     pythons = link_pythons()
+    if HOSTS_PYTHON not in pythons:
+        report.note(f"Modules were not tried on Python {HOSTS_PYTHON}, which is not on PATH.")
     for core in cores(report):
         # A short path: shims on the user's PATH look like Pythons and are none.
         env = environment(PATH=f"{core.bin}:{PYTHONS}:/usr/local/bin:/usr/bin:/bin")
@@ -43,7 +45,8 @@ def run(report: Report) -> None:
             cwd=TREE,
             env=env,
         )
-        for python in sorted({HOSTS_PYTHON, core.python} & {*pythons, core.python}, key=len):
+        hosts = [HOSTS_PYTHON] if HOSTS_PYTHON in pythons else []
+        for python in [*hosts, core.python]:
             report.command(
                 f"ansible-test units, ansible-core {core.release}, Python {python}",
                 *("ansible-test", "units", "--venv", "--python", python),

@@ -56,7 +56,7 @@ def home() -> Path:
 def pip_configuration() -> configparser.RawConfigParser:
     """All that configures pip here, as one file: ansible-test passes no variable on to pip."""
     merged = configparser.RawConfigParser()
-    merged.read_dict({"global": {"quiet": "1"}})
+    merged.read_dict({"global": {"quiet": "2"}})  # errors alone
     command = [sys.executable, "-m", "pip", "config", "list"]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     # Variables of the environment, printed as `:env:.name`, win over files.
