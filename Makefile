@@ -21,7 +21,7 @@ demo: venv ## Build the lab, provision it with site.yml, stream an answer throug
 
 .PHONY: test
 test: venv ## Lint, unit tests, ansible-test, Molecule
-	@$(BIN)/python tests/run.py lint unit sanity build molecule
+	@$(BIN)/python tests/run.py
 
 .PHONY: lint unit sanity build molecule
 lint unit sanity build molecule: venv ## One part of `make test`

@@ -8,13 +8,10 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
+from lab_steps import LAB, PREPARATION, ROOT
 from openai import OpenAI
 
-ROOT = Path(__file__).resolve().parents[2]
-LAB = [sys.executable, str(ROOT / "molecule/shared/lab")]
-ENGINE_IMAGE = [sys.executable, str(ROOT / "molecule/shared/engine_image")]
 NAME = "demo"
 EDGE_PORT = 8080
 MODEL = "gpt-oss-tiny"
@@ -85,11 +82,8 @@ def stream(url: str, key: str) -> int:
 def main() -> None:
     demo = Demo()
     os.environ["VLLM_LAB"] = NAME
-    demo.step("Check this machine", *LAB, "doctor")
-    demo.step("Start Docker Engine if none answers", *LAB, "engine")
-    demo.step("Build the hosts' images and start the registry", *LAB, "build")
-    demo.step("Build the image of vLLM's CPU build and push it", *ENGINE_IMAGE, "push")
-    demo.step("Build the tiny gpt-oss", *ENGINE_IMAGE, "build-model")
+    for title, command in PREPARATION:
+        demo.step(title, *command)
     demo.step("Start two GPU hosts and an edge host", *LAB, "up", NAME)
     demo.step(
         "Provision them: ansible-playbook playbooks/site.yml",

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright (c) 2026 baremetal.vllm contributors
+"""What the values of this scenario change on the host."""
+
+from __future__ import annotations
+
+import json
+
+import yaml
+from conftest import Scenario
+from testinfra.host import Host
+
+
+def test_gpu_is_given_by_cdi_and_stays_after_daemon_reload(
+    gpu_host: Host, scenario: Scenario
+) -> None:
+    """The lab's CDI device sets a variable, so what Docker injected can be seen."""
+    for _ in range(2):
+        variables = gpu_host.check_output(f"docker exec {scenario.container} env")
+        assert "LAB_GPU=0" in variables.splitlines()
+        gpu_host.check_output("systemctl daemon-reload")
+    assert "--device nvidia.com/gpu=0" in gpu_host.file(f"{scenario.current}/run").content_string
+
+
+def test_daemon_json_is_merged(gpu_host: Host) -> None:
+    options = json.loads(gpu_host.file("/etc/docker/daemon.json").content_string)
+    assert options["log-driver"] == "journald"
+    assert options["insecure-registries"] == ["registry:5000"]
+    assert options["features"] == {"cdi": True}
+
+
+def test_tag_is_resolved_to_a_digest_in_the_release(gpu_host: Host, scenario: Scenario) -> None:
+    receipt = json.loads(gpu_host.file(f"{scenario.current}/release.json").content_string)
+    repository, _at, digest = receipt["image"].partition("@")
+    assert repository == "registry:5000/vllm/vllm-openai-cpu"
+    assert digest.startswith("sha256:")
+
+
+def test_options_are_written_as_this_release_reads_them(
+    gpu_host: Host, scenario: Scenario
+) -> None:
+    config = yaml.safe_load(gpu_host.file(f"{scenario.current}/config.yaml").content_string)
+    assert config["no-enable-prefix-caching"] is True
+    assert "enable-prefix-caching" not in config
+    assert config["generation-config"] == "vllm"
+    assert config["max-model-len"] == 2048
+    log = gpu_host.check_output(f"journalctl --no-pager --output cat -u {scenario.unit}")
+    assert "enable_prefix_caching=False" in log or "'enable_prefix_caching': False" in log
+
+
+def test_both_secrets_reach_the_process(gpu_host: Host, scenario: Scenario) -> None:
+    variables = gpu_host.check_output(f"docker exec {scenario.container} env").splitlines()
+    assert f"VLLM_API_KEY={'a1' * 32}" in variables
+    assert "HF_TOKEN=hf_notatokenofanyone" in variables
+
+
+def test_host_that_fronts_itself_needs_no_packet_filter(gpu_host: Host) -> None:
+    assert not gpu_host.file("/etc/systemd/system/vllm-firewall.service").exists
+
+
+def test_absent_instance_is_not_there(gpu_host: Host, scenario: Scenario) -> None:
+    assert not gpu_host.file(f"{scenario.state_directory}/left-over").exists
+    assert not gpu_host.service("vllm@left-over.service").is_running

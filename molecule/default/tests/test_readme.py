@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright (c) 2026 baremetal.vllm contributors
+"""Every command of the README is run by a test: here, or where the table says."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from typing import Any
+
+import pytest
+from conftest import ROOT, address, lab_host
+
+README = (ROOT / "README.md").read_text()
+
+# Command of the README -> the test that runs it.
+RUN_BY = {
+    "make demo": "part `demo` of make test",
+    "make test": "itself",
+    "make clean": "tests/unit/lab: what it removes; by hand before a release",
+    "git clone": "CI works on a clone",
+    "make venv": "make test begins with it",
+    "ansible-galaxy collection install baremetal.vllm": "part `build`, from the built tarball",
+    "ansible-playbook baremetal.vllm.site": "part `build`",
+    "ansible-playbook -i inventories/homelab playbooks/site.yml": "test_homelab_inventory",
+    "curl -s http://127.0.0.1:8080/v1/models": "test_models_as_the_homelab_asks",
+    "ansible-playbook -i inventories/production playbooks/site.yml --check --diff": (
+        "test_production_inventory"
+    ),
+    "ansible-playbook -i inventories/production playbooks/site.yml": "test_production_inventory",
+    "ansible-doc baremetal.vllm.vllm_health": "part `build`",
+    "journalctl -u vllm@<instance>": "test_gpu_host.py",
+}
+
+
+def commands() -> set[str]:
+    """What the README tells a reader to type: console blocks, and code in the text."""
+    blocks = re.findall(r"```console\n(.*?)```", README, re.S)
+    lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    programs = r"(?:make|git|ansible[a-z-]*|curl|journalctl) "
+    return {line for line in lines if line} | set(re.findall(f"`({programs}[^`]+)`", README))
+
+
+def test_table_names_every_command_and_no_other() -> None:
+    assert commands() == set(RUN_BY)
+
+
+def run(inventory: str, *arguments: str, extra: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    command = ["ansible-playbook", "-i", inventory, "playbooks/site.yml", *arguments]
+    return subprocess.run(
+        [*command, "-e", json.dumps(extra)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def test_homelab_inventory() -> None:
+    """The inventory as it is, but on a host of the lab, which has no GPU and no hub."""
+    container = lab_host("gpu2").backend.name
+    instance = {"name": "gpt-oss-20b", "model": "/srv/models/gpt-oss-tiny", "gpus": "none"}
+    extra = {
+        "ansible_connection": "community.docker.docker",
+        "ansible_host": container,
+        "vllm_instances": [instance | {"port": 8005}],
+        "preflight_min_free_gib": 5,
+    }
+    done = run("inventories/homelab", "--check", extra=extra)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("--check", "--diff"), ()])
+def test_production_inventory(arguments: tuple[str, ...]) -> None:
+    """The example's hosts do not exist: all of the inventory is accepted, then none is reached."""
+    done = run("inventories/production", *arguments, extra={"ansible_ssh_common_args": ""})
+    accepted = re.findall(r"^ok: \[(\S+\.example\.net)\]", done.stdout, re.M)
+    assert len(accepted) == 6, done.stdout + done.stderr
+    assert done.returncode == 4
+    assert "UNREACHABLE" in done.stdout
+
+
+def test_models_as_the_homelab_asks() -> None:
+    """The README's curl, on the edge of the lab and with its key."""
+    edge = lab_host("edge1")
+    key = (ROOT / "inventories/demo/secrets/edge_demo_key").read_text().strip()
+    command = f"curl -s -H 'Authorization: Bearer {key}' http://127.0.0.1:8080/v1/models"
+    listed = json.loads(edge.check_output(command))
+    assert [model["id"] for model in listed["data"]] == ["gpt-oss-tiny"]
+    assert address("edge1")

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright (c) 2026 baremetal.vllm contributors
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._host_plan import (
+    image_to_run,
+    plan_host,
+)
+
+DIGEST = "sha256:" + "1" * 64
+REPOSITORY = "registry.example/vllm/vllm-openai"
+SETTINGS = {
+    "release": "0.32.0",
+    "image": f"{REPOSITORY}@{DIGEST}",
+    "listen_address": "192.0.2.7",
+    "state_directory": "/var/lib/vllm",
+    "container_user": "2000:0",
+}
+ONE = {"name": "gpt-oss-20b", "model": "openai/gpt-oss-20b", "gpus": "none"}
+UNIT = "vllm@gpt-oss-20b.service"
+
+
+def running(release: str, **changes: Any) -> dict[str, Any]:
+    """The state of a host that serves ONE from this release."""
+    state: dict[str, Any] = {
+        "images": {},
+        "services": {UNIT: {"active": "active", "enabled": "enabled"}},
+        "containers": {"vllm-gpt-oss-20b": {"labels": {"baremetal.vllm.release": release}}},
+        "instances": [{"name": "gpt-oss-20b", "current": release}],
+    }
+    return state | changes
+
+
+@pytest.mark.parametrize(
+    ("reference", "found", "pulled", "runs"),
+    [
+        (f"{REPOSITORY}@{DIGEST}", None, None, f"{REPOSITORY}@{DIGEST}"),
+        (f"{REPOSITORY}:v0.32.0@{DIGEST}", None, None, f"{REPOSITORY}@{DIGEST}"),
+        (f"{REPOSITORY}:v1", None, f"{REPOSITORY}@{DIGEST}", f"{REPOSITORY}@{DIGEST}"),
+        (f"{REPOSITORY}:v1", None, None, f"{REPOSITORY}:v1"),
+        (
+            f"{REPOSITORY}:v1",
+            {"id": "sha256:ab", "repo_digests": ["other/x@sha256:2", f"{REPOSITORY}@{DIGEST}"]},
+            None,
+            f"{REPOSITORY}@{DIGEST}",
+        ),
+        (
+            "docker.io/vllm/vllm-openai:v1",
+            {"id": "sha256:ab", "repo_digests": [f"vllm/vllm-openai@{DIGEST}"]},
+            None,
+            f"vllm/vllm-openai@{DIGEST}",
+        ),
+        ("built/here:v1", {"id": "sha256:ab", "repo_digests": []}, None, "sha256:ab"),
+    ],
+    ids=["digest", "tag and digest", "pulled", "unknown yet", "on the host", "hub", "built here"],
+)
+def test_image_that_runs(
+    reference: str, found: dict[str, Any] | None, pulled: str | None, runs: str
+) -> None:
+    assert image_to_run(reference, found, pulled) == runs
+
+
+def test_a_virgin_host_has_everything_pending_and_serves_nothing() -> None:
+    plan = plan_host([ONE], SETTINGS, {})
+    assert [release["name"] for release in plan["pending"]] == ["gpt-oss-20b"]
+    assert plan["serving"] is False
+    assert plan["remove"] == []
+    assert plan["endpoints"] == [
+        {"name": "gpt-oss-20b", "address": "192.0.2.7", "port": 8000, "in_rotation": True}
+    ]
+
+
+def test_a_host_that_runs_the_release_has_nothing_pending() -> None:
+    release = plan_host([ONE], SETTINGS, {})["releases"][0]["id"]
+    assert plan_host([ONE], SETTINGS, running(release))["pending"] == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"services": {UNIT: {"active": "failed", "enabled": "enabled"}}},
+        {"services": {UNIT: {"active": "active", "enabled": "disabled"}}},
+        {"containers": {"vllm-gpt-oss-20b": {"labels": {"baremetal.vllm.release": "older"}}}},
+        {"containers": {"vllm-gpt-oss-20b": None}},
+        {"instances": [{"name": "gpt-oss-20b", "current": None}]},
+    ],
+    ids=["stopped", "not at boot", "container of another release", "no container", "not switched"],
+)
+def test_whatever_a_killed_run_left_is_pending(changes: dict[str, Any]) -> None:
+    release = plan_host([ONE], SETTINGS, {})["releases"][0]["id"]
+    assert len(plan_host([ONE], SETTINGS, running(release, **changes))["pending"]) == 1
+
+
+def test_a_host_that_serves_another_release_is_switched() -> None:
+    plan = plan_host([ONE], SETTINGS, running("older"))
+    assert plan["serving"] is True
+
+
+def test_an_absent_instance_is_removed_where_it_is_and_forgotten_elsewhere() -> None:
+    gone = ONE | {"state": "absent"}
+    assert plan_host([gone], SETTINGS, running("x"))["remove"] == [gone]
+    assert plan_host([gone], SETTINGS, {})["remove"] == []
+    assert plan_host([gone], SETTINGS, {})["files"] == []
+
+
+def test_caches_belong_to_the_container_and_releases_to_root() -> None:
+    plan = plan_host([ONE], SETTINGS, {})
+    directories = {entry["path"]: entry for entry in plan["directories"]}
+    private = {"mode": "0700", "owner": "2000", "group": "0"}
+    assert private.items() <= directories["/var/lib/vllm/gpt-oss-20b/cache"].items()
+    assert private.items() <= directories["/var/lib/vllm/models"].items()
+    assert all(entry["path"].rpartition("/")[0] in directories for entry in plan["files"])
+    assert {entry["mode"] for entry in plan["files"]} == {"0644", "0755"}
+
+
+def test_local_weights_need_no_model_cache() -> None:
+    plan = plan_host([ONE | {"model": "/srv/models/x"}], SETTINGS, {})
+    assert "/var/lib/vllm/models" not in {entry["path"] for entry in plan["directories"]}
