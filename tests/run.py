@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright (c) 2026 baremetal.vllm contributors
-"""The checks behind `make test`: python tests/run.py [lint] [unit] [sanity] [build] [lab] [molecule]."""
+"""The checks behind `make test`: python tests/run.py [lint] [unit] [sanity] [build] [lab] [demo] [molecule]."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from steps import build, lab, lint, molecule, sanity, unit
+from steps import build, demo, lab, lint, molecule, sanity, unit
 from steps.report import Report
 
 PARTS = {
@@ -16,6 +16,7 @@ PARTS = {
     "sanity": sanity.run,
     "build": build.run,
     "lab": lab.run,
+    "demo": demo.run,
     "molecule": molecule.run,
 }
 

@@ -21,7 +21,7 @@ def run(report: Report) -> None:
     # Under the full name of the collection, as the plugins import each other.
     plugins = "ansible_collections.baremetal.vllm.plugins"
     report.command("mypy plugins", *MYPY, "--package", plugins, cwd=COLLECTIONS)
-    tests = environment(MYPYPATH=str(ROOT / "tests"))
+    tests = environment(MYPYPATH=f"{ROOT / 'tests'}:{ROOT / 'molecule' / 'shared'}")
     report.command("mypy tests", *MYPY, "tests/run.py", env=tests)
     report.command("changelog fragments", "antsibull-changelog", "lint")
     if (ROOT / "changelogs" / "changelog.yaml").exists():

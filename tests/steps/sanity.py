@@ -20,6 +20,9 @@ PYTHONS = WORK / "pythons"
 HOSTS_PYTHON = "3.9"
 VERSIONS = (HOSTS_PYTHON, "3.11", "3.12", "3.13")
 
+# No part of the collection, and written for one Python; lint and unit check it.
+LAB = ("molecule", "tests/unit/lab")
+
 # Stands in for get-pip.py, which ansible-test would fetch from a server of its own.
 # A child runs ensurepip, because that sets PIP_CONFIG_FILE=/dev/null where it runs.
 GET_PIP = """\
@@ -60,8 +63,7 @@ def copy_tree() -> None:
     """ansible-test wants the collection at its real path; a link would be resolved and refused."""
     shutil.rmtree(TREE, ignore_errors=True)
     for path in checkout_files():
-        # The lab is no part of the collection, and written for one Python.
-        if path.parts[0] == "molecule":
+        if any(path.is_relative_to(part) for part in LAB):
             continue
         target = TREE / path
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from pathlib import Path
@@ -40,6 +41,7 @@ def _arguments() -> argparse.Namespace:
     commands.add_parser("engine", help="make a Docker Engine answer")
     commands.add_parser("build", help="build the images that are missing, start the registry")
     commands.add_parser("registry", help="start the registry and print its address")
+    commands.add_parser("hub", help="start the hub of models and print its address and commits")
     start = commands.add_parser("up", help="create or start the hosts of a lab")
     start.add_argument("name", type=_name)
     start.add_argument("--hosts", default="", help=f"of {','.join(settings.HOSTS)}; default all")
@@ -76,7 +78,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _run_with_docker(client: Any, arguments: argparse.Namespace) -> int:
-    from lab import cleaning, hosts, images, registry, usage
+    from lab import cleaning, hosts, hub, images, registry, usage
 
     if arguments.command == "build":
         images.build(client, _say)
@@ -84,8 +86,11 @@ def _run_with_docker(client: Any, arguments: argparse.Namespace) -> int:
         images.remove_outdated(client)
     elif arguments.command == "registry":
         _say(registry.ensure(client))
+    elif arguments.command == "hub":
+        _say(json.dumps(hub.ensure(client)))
     elif arguments.command == "up":
         registry.ensure(client)
+        hub.ensure(client)
         hosts.up(client, arguments.name, hosts.choose(arguments.hosts), _say)
     elif arguments.command == "down":
         hosts.down(client, arguments.name, _say)

@@ -118,6 +118,11 @@ def _engine_packages() -> list[str]:
     return sorted(set(missing))
 
 
+def _compiler_packages() -> list[str]:
+    """What the NVML stand-in is compiled with; only root can add it."""
+    return [] if which("cc") or os.geteuid() != 0 else ["gcc", "libc6-dev"]
+
+
 def _start() -> Path:
     log = settings.CACHE / "dockerd.log"
     if Path("/run/systemd/system").is_dir():
@@ -147,12 +152,16 @@ def _is_dockerd(pid: str) -> bool:
 
 
 def ensure() -> str:
-    """Make a Docker Engine answer; return a line that says what was done."""
+    """Make a Docker Engine answer and a C compiler be there; return what was done, as a line."""
+    compiler = _compiler_packages()
     if answers():
+        if compiler:
+            install(*compiler)
+            return f"Docker answers; installed {', '.join(compiler)}."
         return "Docker answers."
     if os.geteuid() != 0:
         raise LabError("No Docker answers and you are not root: start Docker, or run this as root.")
-    packages = _engine_packages()
+    packages = _engine_packages() + compiler
     if packages:
         install(*packages)
     started = time.monotonic()

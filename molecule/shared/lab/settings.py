@@ -22,7 +22,14 @@ REGISTRY_SUITE = "bookworm"
 REGISTRY_ADDRESS = "127.0.0.1:5055"
 REGISTRY_ALIAS = "registry"
 
+HUB = "vllm-lab-hub"
+HUB_SUITE = "bookworm"
+HUB_ALIAS = "hub"
+HUB_PORT = 8080
+
 CACHE = Path(__file__).resolve().parents[3] / ".cache" / "lab"
+HUB_FILE = CACHE / "hub.json"
+"""Where inventories read the hub's endpoint and the commit of every model."""
 
 DISK_GB = 40
 """Free disk wanted before anything is built, and what a lab may occupy (10^9 bytes)."""

@@ -43,7 +43,7 @@ def link(device: Any, number: int) -> dict[str, Any]:
 
 def gpu(device: Any) -> dict[str, Any]:
     plain = (
-        *("Name", "UUID", "Index", "MinorNumber", "Serial", "Brand", "Architecture"),
+        *("Name", "UUID", "Index", "MinorNumber", "Brand", "Architecture"),
         *("CudaComputeCapability", "EccMode", "RemappedRows", "MigMode", "MaxMigDeviceCount"),
         *("PersistenceMode", "PowerManagementLimit", "PowerManagementLimitConstraints"),
         *("EnforcedPowerLimit", "PowerUsage", "CurrPcieLinkGeneration", "CurrPcieLinkWidth"),
@@ -64,24 +64,58 @@ def gpu(device: Any) -> dict[str, Any]:
             take=lambda found: [[process.pid, process.usedGpuMemory] for process in found],
         ),
         "Links": [link(device, number) for number in range(LINKS + 1)],
-        "Unknown": ask("nvmlDeviceGetVbiosVersion", device),
+        "Instances": [
+            instance(device, number) for number in range(ask_number("MaxMigDeviceCount", device))
+        ],
+        "VbiosVersion": ask("nvmlDeviceGetVbiosVersion", device),
     }
+
+
+def ask_number(name: str, device: Any) -> int:
+    answer = ask(f"nvmlDeviceGet{name}", device)
+    return answer if isinstance(answer, int) else 0
+
+
+def instance(device: Any, number: int) -> Any:
+    """A MIG instance, or the name of the error."""
+    found = ask("nvmlDeviceGetMigDeviceHandleByIndex", device, number)
+    if isinstance(found, str):
+        return found
+    parent = ask("nvmlDeviceGetDeviceHandleFromMigDeviceHandle", found)
+    return {
+        "UUID": ask("nvmlDeviceGetUUID", found),
+        "GpuInstanceId": ask("nvmlDeviceGetGpuInstanceId", found),
+        "Memory": ask("nvmlDeviceGetMemoryInfo", found, take=fields),
+        "Parent": ask("nvmlDeviceGetIndex", parent),
+    }
+
+
+def same(device: Any) -> list[Any]:
+    """The GPU's index again, by way of its UUID and of its PCI address."""
+    uuid = ask("nvmlDeviceGetUUID", device)
+    bus = ask("nvmlDeviceGetPciInfo", device, take=lambda pci: pci.busId)
+    by_uuid = ask("nvmlDeviceGetHandleByUUID", uuid.encode())
+    by_bus = ask("nvmlDeviceGetHandleByPciBusId", bus if isinstance(bus, bytes) else bus.encode())
+    return [
+        found if isinstance(found, str) else ask("nvmlDeviceGetIndex", found)
+        for found in (by_uuid, by_bus)
+    ]
 
 
 def machine() -> dict[str, Any]:
     found: dict[str, Any] = {"init": ask("nvmlInit")}
     for name in ("DriverVersion", "NVMLVersion", "CudaDriverVersion", "CudaDriverVersion_v2"):
         found[name] = ask(f"nvmlSystemGet{name}")
-    found["count"] = count = ask("nvmlDeviceGetCount")
-    handles = [ask("nvmlDeviceGetHandleByIndex", n) for n in range(count or 0)] if count != str(
-        count
-    ) else []
+    found["count"] = ask("nvmlDeviceGetCount")
+    numbers = range(found["count"]) if isinstance(found["count"], int) else ()
+    handles = [ask("nvmlDeviceGetHandleByIndex", number) for number in numbers]
     found["gpus"] = [handle if isinstance(handle, str) else gpu(handle) for handle in handles]
+    devices = [handle for handle in handles if not isinstance(handle, str)]
     found["ancestors"] = [
-        [ask("nvmlDeviceGetTopologyCommonAncestor", one, other) for other in handles]
-        for one in handles
-        if not isinstance(one, str)
+        [ask("nvmlDeviceGetTopologyCommonAncestor", one, other) for other in devices]
+        for one in devices
     ]
+    found["again"] = [same(device) for device in devices]
     found["shutdown"] = ask("nvmlShutdown")
     return found
 
