@@ -6,6 +6,8 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 LAB := $(BIN)/python molecule/shared/lab
+# The shell that runs a recipe finds it; an old or missing one is refused there with a sentence.
+SYSTEM_PYTHON = "$$(molecule/shared/preconditions python)"
 
 export PATH := $(CURDIR)/.venv/bin:/usr/sbin:/sbin:$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.collections
@@ -16,31 +18,34 @@ help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 .PHONY: demo
-demo: venv ## Build the lab, provision it with site.yml, stream an answer through the edge
+demo: doctor venv ## Build the lab, provision it with site.yml, stream an answer through the edge
 	@$(BIN)/python molecule/shared/demo.py
 
 .PHONY: test
-test: venv ## Lint, unit tests, ansible-test, Molecule
+test: doctor venv ## Lint, unit tests, ansible-test, the demo and Molecule on the lab
 	@$(BIN)/python tests/run.py
 
-.PHONY: lint unit sanity build molecule
-lint unit sanity build molecule: venv ## One part of `make test`
+.PHONY: lab lint unit sanity build molecule
+lab lint unit sanity build molecule: venv ## One part of `make test`
 	@$(BIN)/python tests/run.py $@
 
 .PHONY: clean
-clean: ## Remove every container, volume, network and image that the project made
-	@molecule/shared/preconditions clean
-	@if [ -x $(BIN)/python ]; then $(LAB) clean; fi
+clean: venv ## Remove every container, volume, network and image that the project made
+	@$(LAB) clean
 	@rm -rf .cache .collections .venv .venv-2.21 tests/output
 
+.PHONY: doctor
+doctor: ## Say what this machine lacks for the lab; change nothing
+	@$(SYSTEM_PYTHON) molecule/shared/lab doctor
+
 .PHONY: venv
-venv: .venv/.complete
+venv: .venv/.complete ## The pinned tools, in .venv
 
 .venv/.complete: requirements-dev.txt
 	@molecule/shared/preconditions
 	@echo "Installing the pinned tools into .venv (about a minute)"
 	@rm -rf .venv
-	@"$$(molecule/shared/preconditions python)" -m venv .venv
+	@$(SYSTEM_PYTHON) -m venv .venv
 	@.venv/bin/pip install --quiet --requirement requirements-dev.txt
 	@mkdir -p .collections/ansible_collections/baremetal
 	@ln -sfn ../../.. .collections/ansible_collections/baremetal/vllm

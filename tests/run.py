@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright (c) 2026 baremetal.vllm contributors
-"""The checks behind `make test`: python tests/run.py [lint] [unit] [sanity] [build] [lab] [demo] [molecule]."""
+"""The checks behind `make test`: python tests/run.py [PART ...], all parts without one."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from steps import build, demo, lab, lint, molecule, sanity, unit
 from steps.report import Report
 
 PARTS = {
+    "lab": lab.run,
     "lint": lint.run,
     "unit": unit.run,
     "sanity": sanity.run,
     "build": build.run,
-    "lab": lab.run,
     "demo": demo.run,
     "molecule": molecule.run,
 }

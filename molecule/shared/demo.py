@@ -93,7 +93,7 @@ def main() -> None:
         "inventories/demo",
     )
     url = f"http://{output_of(*LAB, 'address', NAME, 'edge1')}:{EDGE_PORT}"
-    key = (ROOT / "inventories/demo/secrets/edge_demo_key").read_text().strip()
+    key = (ROOT / ".cache/demo-keys/edge_demo_key").read_text().strip()
     print(f"\n== A chat completion through {url}")
     stream(url, key)
     demo.step("What the lab uses", *LAB, "usage", NAME)

@@ -261,7 +261,7 @@ def memory(root: str = "/") -> JSONObject:
     """Return total and available memory in bytes."""
     values = {}
     for line in _read(_below(root, "/proc/meminfo")).splitlines():
-        name, _, value = line.partition(":")
+        name, _colon, value = line.partition(":")
         values[name] = value.split()
     return {
         key: int(values[name][0]) * 1024 if values.get(name) else None
@@ -328,7 +328,7 @@ def _cdi_from_yaml(text: str) -> tuple[str, list[str]]:
             continue
         column = len(line) - len(line.lstrip())
         if column == 0 and not content.startswith("-"):
-            key, _, value = content.partition(":")
+            key, _colon, value = content.partition(":")
             within = key == "devices"
             item_column = -1
             if key == "kind":
@@ -365,7 +365,7 @@ def listening(ports: t.Sequence[int] = (), root: str = "/") -> list[JSONObject]:
             if len(fields) > 9 and fields[3] == _TCP_LISTEN:
                 address, hexadecimal = fields[1].split(":")
                 found.append((_address(address), int(hexadecimal, 16), fields[9]))
-    owners = _owners({inode for _, port, inode in found if port in ports}, root)
+    owners = _owners({inode for _address_, port, inode in found if port in ports}, root)
     listeners = []
     for address, port, inode in found:
         pid, process = owners.get(inode, (None, None))

@@ -25,6 +25,7 @@ attributes:
     support: none
     description: Nothing is changed but by the job itself.
   action:
+    description: The display is drawn by an action plugin of the same name, on the controller.
     support: full
 options:
   job:

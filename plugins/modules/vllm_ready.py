@@ -25,6 +25,7 @@ attributes:
     support: none
     description: Nothing is changed.
   action:
+    description: All of it is an action plugin of the same name, on the controller.
     support: full
 options:
   unit:

@@ -56,7 +56,7 @@ PATTERNS: dict[str, tuple[str, str]] = {
     ),
 }
 
-ADDRESSES = ("edge_address", "edge_listen_address", "vllm_address")
+ADDRESSES = ("edge_listen_address", "vllm_address")
 # They are written into an environment file and into nginx's configuration.
 SECRETS = ("vllm_api_key", "vllm_hf_token")
 _SECRET = re.compile(r"[A-Za-z0-9._~+/=-]*")

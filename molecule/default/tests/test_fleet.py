@@ -17,7 +17,7 @@ from openai import OpenAI
 @pytest.fixture(scope="module")
 def client(scenario: Scenario) -> OpenAI:
     """The OpenAI client, pointed at the edge, without retries that could hide a failure."""
-    key = (ROOT / "inventories/demo/secrets/edge_demo_key").read_text().strip()
+    key = (ROOT / ".cache/demo-keys/edge_demo_key").read_text().strip()
     url = f"http://{address(scenario.edge_hosts[0])}:{scenario.edge_port}/v1"
     return OpenAI(base_url=url, api_key=key, max_retries=0)
 

@@ -42,9 +42,7 @@ class Wait:
         self.lines = []
         self.calls = []
         monkeypatch.setattr(action, "time", self.clock)
-        monkeypatch.setattr(
-            action, "Display", lambda: mock.Mock(display=lambda line: self.lines.append(line))
-        )
+        monkeypatch.setattr(action, "Display", lambda: mock.Mock(display=self.lines.append))
 
     def run(self, *looks, **arguments):
         arguments = {"job": "j1.2", "progress_file": "/run/p", "image": IMAGE, **arguments}

@@ -88,9 +88,7 @@ class Wait:
         self.lines = []
         self.calls = []
         monkeypatch.setattr(action, "time", self.clock)
-        monkeypatch.setattr(
-            action, "Display", lambda: mock.Mock(display=lambda line: self.lines.append(line))
-        )
+        monkeypatch.setattr(action, "Display", lambda: mock.Mock(display=self.lines.append))
 
     def run(self, healths, progresses=(), check_mode=False, **arguments):
         arguments = {

@@ -56,7 +56,7 @@ class Engine:
     def _serve(self) -> None:
         while True:
             try:
-                connection, _ = self._socket.accept()
+                connection, _peer = self._socket.accept()
             except OSError:
                 return
             with connection, contextlib.suppress(OSError):
@@ -181,7 +181,7 @@ def test_stream_that_ends_within_an_object_is_an_error(engine: Engine) -> None:
 
 
 def test_closing_the_stream_ends_the_request(engine: Engine) -> None:
-    engine.answer(*(b'{"id": 1}\n' for _ in range(10)))
+    engine.answer(*(b'{"id": 1}\n' for _count in range(10)))
     objects = DockerAPI(engine.path).stream("POST", "/images/create")
     next(objects)
     objects.close()

@@ -151,10 +151,10 @@ def test_a_real_start_tells_files_and_size_while_it_loads():
 
 
 def test_a_bar_drawn_in_one_line_counts_with_its_last_state():
-    bar = (
+    drawn = (
         "Capturing CUDA graphs: 0%|   | 0/83 [00:00<?]\rCapturing CUDA graphs: 2%|  | 2/83 [00:01]"
     )
-    assert phase_of([bar]) == Progress(CAPTURING, done=2, total=83)
+    assert phase_of([drawn]) == Progress(CAPTURING, done=2, total=83)
 
 
 def test_colours_are_not_text():

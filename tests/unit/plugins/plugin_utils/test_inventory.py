@@ -39,7 +39,7 @@ FLEET = {"gpu_hosts": ["gpu-1", "gpu-2"], "edge_hosts": ["edge-1"]}
 def problems(
     changes: dict[str, Any],
     host: str = "gpu-1",
-    groups: dict[str, list[str]] = ALONE,
+    groups: Mapping[str, list[str]] = ALONE,
     others: dict[str, dict[str, Any]] | None = None,
 ) -> list[str]:
     hostvars = {name: BASE | changed for name, changed in (others or {}).items()}
