@@ -36,6 +36,12 @@ class Scenario:
     user: str = "2000:0"
     shm_bytes: int = 16 * 2**30
     shutdown_timeout: int = 60
+    overlay: str = ""
+
+    @property
+    def inventory_arguments(self) -> list[str]:
+        """Inventories as arguments; what the overlay sets wins."""
+        return [f"--inventory={path}" for path in (self.inventory, self.overlay) if path]
 
     @property
     def unit(self) -> str:
@@ -52,7 +58,9 @@ class Scenario:
 
 SCENARIOS = {
     "default": Scenario("inventories/demo", ("gpu1", "gpu2"), ("edge1",)),
-    "uninstall": Scenario("inventories/demo", ("gpu1", "gpu2"), ("edge1",)),
+    "uninstall": Scenario(
+        "inventories/demo", ("gpu1", "gpu2"), ("edge1",), overlay="molecule/uninstall/inventory"
+    ),
     "alternative": Scenario(
         "molecule/alternative/inventory",
         ("gpu2",),
@@ -124,7 +132,8 @@ class Run:
 
 def playbook(name: str, *arguments: str, extra: dict[str, Any] | None = None) -> Run:
     """Run a playbook of the collection against the scenario's inventory, as an operator would."""
-    command = ["ansible-playbook", f"playbooks/{name}.yml", "-i", SCENARIO.inventory, *arguments]
+    inventory = SCENARIO.inventory_arguments
+    command = ["ansible-playbook", f"playbooks/{name}.yml", *inventory, *arguments]
     if extra is not None:
         command += ["-e", json.dumps(extra)]
     done = subprocess.run(

@@ -29,7 +29,7 @@ class Demo:
         """Run one command with its output on the screen, and keep its time."""
         print(f"\n== {title}", flush=True)
         begun = time.monotonic()
-        done = subprocess.run(command, cwd=ROOT, check=False)  # noqa: S603
+        done = subprocess.run(command, cwd=ROOT, check=False)
         self.seconds.append((title, time.monotonic() - begun))
         if done.returncode != 0:
             print(f"\nStopped: '{title}' failed; its last lines above say why.", file=sys.stderr)
@@ -46,7 +46,9 @@ class Demo:
 
 def output_of(*command: str) -> str:
     """What a command of the lab prints, without the line end."""
-    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        command, cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def stream(url: str, key: str) -> int:
@@ -101,10 +103,11 @@ def main() -> None:
     print(f"""
 == Next
   .venv/bin/ansible-playbook playbooks/status.yml            what runs where
-  .venv/bin/ansible-playbook playbooks/site.yml --check --diff   what a second run would change: nothing
+  .venv/bin/ansible-playbook playbooks/site.yml --check --diff   what a second run changes: nothing
   curl -sN {url}/v1/chat/completions -H 'Authorization: Bearer {key}' \\
     -H 'Content-Type: application/json' \\
-    -d '{{"model": "{MODEL}", "stream": true, "messages": [{{"role": "user", "content": "{QUESTION}"}}]}}'""")
+    -d '{{"model": "{MODEL}", "stream": true,
+         "messages": [{{"role": "user", "content": "{QUESTION}"}}]}}'""")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright (c) 2026 baremetal.vllm contributors
-"""What the lab needs before its first host starts, in order; each returns at once when it is there."""
+"""What the lab needs before its first host starts, in order; a step ends at once if it is there."""
 
 from __future__ import annotations
 

@@ -332,7 +332,14 @@ class FileSetInstaller:
 
     def _run_apply(self) -> None:
         for command in self._apply:
-            rc, stdout, stderr = self._module.run_command(command)
+            try:
+                rc, stdout, stderr = self._module.run_command(command, handle_exceptions=False)
+            except OSError as error:
+                raise CommandFailed(
+                    f"apply: {shlex.join(command)} cannot be run after the files were written:"
+                    f" {error.strerror}; install {command[0]}, the next run tries it again.",
+                    cmd=command,
+                ) from error
             if rc != 0:
                 raise CommandFailed(
                     f"apply: {shlex.join(command)} failed with exit status {rc} after the files"

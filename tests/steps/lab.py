@@ -12,7 +12,7 @@ from steps.surroundings import ROOT, environment
 
 sys.path.insert(0, str(ROOT / "molecule" / "shared"))
 
-from lab_steps import PREPARATION  # noqa: E402 - the path comes first
+from lab_steps import PREPARATION
 
 
 def run(report: Report) -> None:

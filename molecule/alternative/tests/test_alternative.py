@@ -36,9 +36,7 @@ def test_tag_is_resolved_to_a_digest_in_the_release(gpu_host: Host, scenario: Sc
     assert digest.startswith("sha256:")
 
 
-def test_options_are_written_as_this_release_reads_them(
-    gpu_host: Host, scenario: Scenario
-) -> None:
+def test_options_are_written_as_this_release_reads_them(gpu_host: Host, scenario: Scenario) -> None:
     config = yaml.safe_load(gpu_host.file(f"{scenario.current}/config.yaml").content_string)
     assert config["no-enable-prefix-caching"] is True
     assert "enable-prefix-caching" not in config

@@ -42,9 +42,14 @@ def answered(host: str, scenario: Scenario) -> int:
     """How many requests the engine on a host has finished."""
     metrics = lab_host(host).check_output(
         f"docker exec {scenario.container} "
-        "python3 -c \"import urllib.request as u; print(u.urlopen('http://127.0.0.1:8000/metrics').read().decode())\""
+        'python3 -c "import urllib.request as u;'
+        " print(u.urlopen('http://127.0.0.1:8000/metrics').read().decode())\""
     )
-    return int(sum(float(n) for n in re.findall(r"^vllm:request_success_total\{.*\} (\S+)$", metrics, re.M)))
+    return int(
+        sum(
+            float(n) for n in re.findall(r"^vllm:request_success_total\{.*\} (\S+)$", metrics, re.M)
+        )
+    )
 
 
 def test_tokens_arrive_one_by_one(client: OpenAI, scenario: Scenario) -> None:
@@ -102,7 +107,9 @@ def test_second_run_takes_at_most_three_times_the_facts(scenario: Scenario) -> N
         site_seconds.append(time.monotonic() - begun)
         assert run.code == 0, run.output
     ratio = min(site_seconds) / min(setup_seconds)
-    print(f"second site.yml {min(site_seconds):.1f} s, facts {min(setup_seconds):.1f} s: {ratio:.2f}x")
+    print(
+        f"second site.yml {min(site_seconds):.1f} s, facts {min(setup_seconds):.1f} s: {ratio:.2f}x"
+    )
     assert ratio <= 3.0
 
 

@@ -64,7 +64,10 @@ HOST_REFUSALS: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ),
     (
         "too little disk",
-        {"preflight_min_free_gib": 100000, "vllm_image": f"registry:5000/vllm/none@sha256:{'0' * 64}"},
+        {
+            "preflight_min_free_gib": 100000,
+            "vllm_image": f"registry:5000/vllm/none@sha256:{'0' * 64}",
+        },
         ("100000 GiB", "free"),
     ),
     (
@@ -84,7 +87,8 @@ HOST_REFUSALS: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
 def fingerprint(host: str) -> str:
     """Everything of ours on a host, with times and content, and what runs."""
     return lab_host(host).check_output(
-        "find /etc /var/lib/vllm -xdev -not -path '*/cache/*' -type f -printf '%p %T@ %m %u %s\\n' | sort; "
+        "find /etc /var/lib/vllm -xdev -not -path '*/cache/*' -type f"
+        " -printf '%p %T@ %m %u %s\\n' | sort; "
         "docker ps --no-trunc --format '{{.ID}} {{.Image}}' 2>/dev/null; "
         "systemctl show -p MainPID,ActiveState nginx.service 'vllm@*' || true"
     )

@@ -113,7 +113,9 @@ def test_no_secret_in_arguments_or_release(gpu_host: Host, scenario: Scenario) -
     values = [line.split("=", 1)[1] for line in secrets.content_string.splitlines() if "=" in line]
     assert values
     seen = gpu_host.check_output("cat /proc/[0-9]*/cmdline | tr '\\0' '\\n'")
-    seen += gpu_host.check_output(f"grep -r . {scenario.state_directory}/{scenario.instance}/releases")
+    seen += gpu_host.check_output(
+        f"grep -r . {scenario.state_directory}/{scenario.instance}/releases"
+    )
     seen += gpu_host.check_output("journalctl --no-pager --output cat")
     for value in values:
         assert value not in seen

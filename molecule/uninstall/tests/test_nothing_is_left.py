@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright (c) 2026 baremetal.vllm contributors
-"""After playbooks/uninstall.yml: no file, unit, container or image of ours."""
+"""After playbooks/uninstall.yml: no unit, container, image or file of ours but the weights."""
 
 from __future__ import annotations
 
@@ -21,9 +21,20 @@ def test_no_file_is_left(gpu_host: Host, edge_host: Host) -> None:
     for host in (gpu_host, edge_host):
         found = host.check_output(
             "find / -xdev \\( -path /proc -o -path /sys -o -path '/var/log/*' \\) -prune"
+            " -o -path /var/lib/vllm -prune"
             " -o \\( -iname '*vllm*' -o -iname '*baremetal*' \\) -print"
         )
         assert found == "", found
+    assert not edge_host.file("/var/lib/vllm").exists
+    assert gpu_host.check_output("ls -A /var/lib/vllm") == "models"
+
+
+def test_weights_are_kept(gpu_host: Host) -> None:
+    snapshots = "/var/lib/vllm/models/hub/models--openai-lab--gpt-oss-tiny/snapshots"
+    weights = gpu_host.check_output(f"find -L {snapshots} -name '*.safetensors' -size +1M")
+    assert weights.startswith(f"{snapshots}/"), weights
+    models = gpu_host.file("/var/lib/vllm/models")
+    assert (models.mode, models.uid) == (0o700, 2000)
 
 
 def test_packet_filter_is_gone(gpu_host: Host) -> None:

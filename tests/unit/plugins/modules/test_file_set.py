@@ -596,6 +596,21 @@ def test_a_command_that_failed_is_tried_again_by_the_next_run(host: Host, marks:
     assert list(marks.iterdir()) == []
 
 
+def test_a_program_that_is_not_there_is_named_and_tried_again(host: Host, marks: Path) -> None:
+    program = host.path("program")
+    missing = {"files": [host.file("a", "1")], "apply": [f"{program} --now"]}
+    failed = host.run(**missing)
+    assert failed["failed"]
+    assert failed["msg"] == (
+        f"apply: {program} --now cannot be run after the files were written: No such file or"
+        f" directory; install {program}, the next run tries it again."
+    )
+    (host.root / "program").write_text(f"#!/bin/sh\necho $1 > {host.path('applied')}\n")
+    (host.root / "program").chmod(0o755)
+    assert host.run(**missing)["changed"]
+    assert (host.root / "applied").read_text() == "--now\n"
+
+
 def test_check_mode_applies_nothing(host: Host, marks: Path) -> None:
     touch = f"touch {host.path('applied')}"
     assert host.run(check=True, files=[host.file("a", "1")], apply=[touch])["changed"]

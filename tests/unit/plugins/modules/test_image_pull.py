@@ -55,14 +55,14 @@ class FakeEngine:
     """A Docker Engine with one registry behind it.
 
     `images` are those it has, by the name asked for; a pull streams `stream`, or answers
-    `refusal` (status, message), and then has `pulled`.
+    `refusal` (its status and body), and then has `pulled`.
     """
 
     def __init__(self, socket_path):
         self.socket_path = str(socket_path)
         self.images = {}
         self.stream = list(LAYERS)
-        self.refusal = None
+        self.refusal = {}
         self.pulled = {BY_DIGEST: IMAGE, BY_TAG: IMAGE}
         self.pause = 0.0
         self.pulls = []
@@ -97,8 +97,7 @@ class FakeEngine:
                     (query["fromImage"][0], query["tag"][0], self.headers.get("X-Registry-Auth"))
                 )
                 if engine.refusal:
-                    status, message = engine.refusal
-                    self.answer(status, {"message": message})
+                    self.answer(**engine.refusal)
                     return
                 self.send_response(200)
                 self.send_header("Transfer-Encoding", "chunked")
@@ -273,7 +272,7 @@ WRONG_DIGEST = (
     ],
 )
 def test_a_refused_pull_has_its_sentence(pull, engine, status, message, sentence):
-    engine.refusal = (status, message)
+    engine.refusal = {"status": status, "body": {"message": message}}
     result = pull()
     assert result["failed"]
     assert sentence in result["msg"]
@@ -394,7 +393,8 @@ def test_docker_hub_is_known_by_its_old_name(tmp_path):
 
 def test_a_password_is_never_in_the_output(pull, engine, tmp_path):
     write_config(tmp_path, REGISTRY, basic("robot", PASSWORD))
-    engine.refusal = (500, f"unauthorized: incorrect username or password {PASSWORD}")
+    message = f"unauthorized: incorrect username or password {PASSWORD}"
+    engine.refusal = {"status": 500, "body": {"message": message}}
     result = pull()
     assert result["failed"]
     assert PASSWORD not in result["_text"]

@@ -2,6 +2,7 @@
 # Copyright (c) 2026 baremetal.vllm contributors
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -39,11 +40,11 @@ FLEET = {"gpu_hosts": ["gpu-1", "gpu-2"], "edge_hosts": ["edge-1"]}
 def problems(
     changes: dict[str, Any],
     host: str = "gpu-1",
-    groups: Mapping[str, list[str]] = ALONE,
+    groups: Mapping[str, list[str]] | None = None,
     others: dict[str, dict[str, Any]] | None = None,
 ) -> list[str]:
     hostvars = {name: BASE | changed for name, changed in (others or {}).items()}
-    return check(host, BASE | changes, groups, hostvars, SPECS)
+    return check(host, BASE | changes, groups or ALONE, hostvars, SPECS)
 
 
 def instance(**changes: Any) -> dict[str, Any]:
