@@ -52,7 +52,8 @@ def _output(command: t.Sequence[str]) -> str | None:
     """Return what a command prints, None where the program does not exist."""
     environment = {**os.environ, "LC_ALL": "C", "TZ": "UTC", "SYSTEMD_COLORS": "0"}
     try:
-        finished = subprocess.run(
+        # AnsibleModule.run_command forks with a preexec_fn, which is not safe beside threads.
+        finished = subprocess.run(  # pylint: disable=ansible-bad-function
             command, stdin=subprocess.DEVNULL, capture_output=True, env=environment, check=False
         )
     except OSError:

@@ -53,6 +53,12 @@ options:
     type: list
     elements: str
     default: []
+  facts:
+    description:
+      - Also return the facts of M(ansible.builtin.setup) about platform, distribution, service
+        manager and network, with its own collectors. One task less, which a second run feels.
+    type: bool
+    default: false
   instances_directory:
     description: State directory of the role C(vllm), below which instances are looked for.
     type: path
@@ -93,6 +99,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+ansible_facts:
+  description: Facts as M(ansible.builtin.setup) names them.
+  returned: O(facts=true)
+  type: dict
+  sample: {ansible_distribution: Debian, ansible_default_ipv4: {address: 192.0.2.7}}
 host_state:
   description: What was found. The dictionaries have one key for everything that was asked for.
   returned: success
@@ -238,6 +249,12 @@ import threading
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.facts.ansible_collector import get_ansible_collector
+from ansible.module_utils.facts.namespace import PrefixFactNamespace
+from ansible.module_utils.facts.network.linux import LinuxNetworkCollector
+from ansible.module_utils.facts.system.distribution import DistributionFactCollector
+from ansible.module_utils.facts.system.platform import PlatformFactCollector
+from ansible.module_utils.facts.system.service_mgr import ServiceMgrFactCollector
 
 from ansible_collections.baremetal.vllm.plugins.module_utils import _host_state as host
 from ansible_collections.baremetal.vllm.plugins.module_utils._docker_api import DEFAULT_SOCKET
@@ -339,7 +356,26 @@ def argument_spec() -> dict[str, t.Any]:
     lists = {
         name: {"type": "list", "elements": kind, "default": []} for name, kind in elements.items()
     }
-    return {**lists, "instances_directory": {"type": "path"}}
+    return {
+        **lists,
+        "facts": {"type": "bool", "default": False},
+        "instances_directory": {"type": "path"},
+    }
+
+
+def collected_facts(module: AnsibleModule) -> dict[str, t.Any]:
+    """Return what setup would say of platform, distribution, service manager and network."""
+    collector = get_ansible_collector(
+        all_collector_classes=[
+            PlatformFactCollector,
+            DistributionFactCollector,
+            ServiceMgrFactCollector,
+            LinuxNetworkCollector,
+        ],
+        namespace=PrefixFactNamespace(namespace_name="ansible", prefix="ansible_"),
+    )
+    facts: dict[str, t.Any] = collector.collect(module=module)
+    return facts
 
 
 def main() -> None:
@@ -351,7 +387,8 @@ def main() -> None:
         module.fail_json(msg=str(error))
     for warning in reader.warnings:
         module.warn(warning)
-    module.exit_json(changed=False, host_state=state)
+    facts = {"ansible_facts": collected_facts(module)} if module.params["facts"] else {}
+    module.exit_json(changed=False, host_state=state, **facts)
 
 
 if __name__ == "__main__":

@@ -91,7 +91,8 @@ def build(instance: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str,
     :param instance: an entry of vllm_instances.
     :param settings: the fields of :class:`Settings`.
     :returns: ``name``, ``id`` (hex), ``directory``, ``files`` (name -> text), ``publish``
-        (``address:port``), ``unit``, ``container``, ``image``, ``url``.
+        (``address:port``), ``unit``, ``container``, ``image``, ``url``, and ``fetched_mark``: the
+        file that says that the weights are in the host's cache, None for a local directory.
     :raises ValueError: an option or a variable that the release does not know, or unreadable gpus.
     """
     shared = Settings.from_mapping(settings)
@@ -116,6 +117,7 @@ def build(instance: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str,
         "container": f"vllm-{name}",
         "image": shared.image,
         "url": _url(shared.listen_address, port_of(instance)),
+        "fetched_mark": _fetched_mark(instance, shared),
     }
 
 
@@ -284,12 +286,26 @@ def _run(instance: Mapping[str, Any], shared: Settings, directory: str, publish:
     devices = gpu_devices(instance.get("gpus", "all")) or []
     arguments += [("--device", f"nvidia.com/gpu={device}") for device in devices]
     arguments += [(shared.image,), ("--config", _CONFIG)]
-    lines = ["exec /usr/bin/docker run", *(shlex.join(argument) for argument in arguments)]
-    return (
-        f"#!/bin/sh\n# Managed by Ansible (baremetal.vllm): runs the vLLM instance {name}.\n"
-        + " \\\n  ".join(lines)
-        + "\n"
-    )
+    head = f"#!/bin/sh\n# Managed by Ansible (baremetal.vllm): runs the vLLM instance {name}.\n"
+    command = "exec /usr/bin/docker run"
+    mark = _fetched_mark(instance, shared)
+    if mark:
+        # vLLM 0.32 asks the hub at every start, even for a pinned commit that is in its cache, and
+        # gives up after minutes when the hub is away: a restart must not depend on it.
+        head += (
+            "# With the weights in the cache, the hub is not asked again.\n"
+            f"[ -e {shlex.quote(mark)} ] && set -- --env HF_HUB_OFFLINE=1\n"
+        )
+        command += ' "$@"'
+    lines = [command, *(shlex.join(argument) for argument in arguments)]
+    return head + " \\\n  ".join(lines) + "\n"
+
+
+def _fetched_mark(instance: Mapping[str, Any], shared: Settings) -> str | None:
+    """Written once the instance has generated a token: its weights are complete then."""
+    if is_local(instance["model"]):
+        return None
+    return f"{shared.state_directory}/models/.fetched/{instance['model'].replace('/', '--')}"
 
 
 def _mount(source: str, target: str, readonly: bool = False) -> str:

@@ -27,7 +27,9 @@ def run(tmp_path: Path) -> Run:
     ) -> subprocess.CompletedProcess[str]:
         old, unreachable = int(not new_python), int(not index)
         python = tmp_path / "python3"
-        python.write_text(f'#!/bin/sh\ncase "$1" in -c) exit {old};; *) exit {unreachable};; esac\n')
+        python.write_text(
+            f'#!/bin/sh\ncase "$1" in -c) exit {old};; *) exit {unreachable};; esac\n'
+        )
         python.chmod(0o755)
         for name in ("mktemp", "rm"):
             (tmp_path / name).symlink_to(str(shutil.which(name)))

@@ -308,3 +308,25 @@ def test_no_release_is_built_from_what_was_not_validated(
 def test_settings_that_lack_a_key_are_refused() -> None:
     with pytest.raises(ValueError, match="settings lacks image, listen_address; its keys are"):
         build(GPT, {"release": "0.32.0"})
+
+
+def test_a_restart_asks_the_hub_only_until_the_weights_are_there(tmp_path: Path) -> None:
+    built = release({"state_directory": str(tmp_path)})
+    script = tmp_path / "run"
+    script.write_text(built["files"]["run"].replace("/usr/bin/docker", "echo"))
+    mark = Path(built["fetched_mark"])
+    assert mark == tmp_path / "models/.fetched/openai--gpt-oss-20b@d666cf3"
+
+    def started_with() -> str:
+        return subprocess.run(["/bin/sh", script], check=True, capture_output=True, text=True).stdout
+
+    assert "HF_HUB_OFFLINE" not in started_with()
+    mark.parent.mkdir(parents=True)
+    mark.touch()
+    assert started_with().startswith("run --env HF_HUB_OFFLINE=1 --rm --name vllm-gpt-oss-20b")
+
+
+def test_local_weights_have_no_mark() -> None:
+    built = release(model="/srv/models/x")
+    assert built["fetched_mark"] is None
+    assert '"$@"' not in built["files"]["run"]
