@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
-from conftest import ROOT, Scenario, address, lab_host, playbook
+from conftest import ROOT, Run, Scenario, address, lab_host, playbook
 from openai import OpenAI
 
 
@@ -119,3 +121,51 @@ def test_verify_and_status_say_what_runs(scenario: Scenario) -> None:
     assert status.code == 0, status.output
     for host in scenario.gpu_hosts:
         assert re.search(rf"{host} +{scenario.instance} +ready", status.output), status.output
+
+
+PACKAGED = next((ROOT / ".venv/lib").glob("python3*/site-packages"))
+NEWEST = ROOT / ".venv-2.21"
+
+
+def run_site(command: list[str], collections: str, cwd: Path) -> Run:
+    """Run site.yml with other tools or from another place than the checkout's own."""
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")
+    }
+    done = subprocess.run(
+        [*command, "-i", str(ROOT / "inventories/demo")],
+        cwd=cwd,
+        env={**environment, "ANSIBLE_COLLECTIONS_PATH": collections},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    return Run(done.returncode, done.stdout + done.stderr)
+
+
+def assert_nothing_changed(run: Run, scenario: Scenario) -> None:
+    assert run.code == 0, run.output
+    for host in scenario.gpu_hosts + scenario.edge_hosts:
+        assert run.recap(host)["changed"] == 0, run.output
+
+
+@pytest.mark.skipif(not NEWEST.exists(), reason="no Python 3.12 or newer for ansible-core 2.21")
+def test_newest_ansible_core_finds_the_same(scenario: Scenario) -> None:
+    command = [str(NEWEST / "bin/ansible-playbook"), "playbooks/site.yml"]
+    run = run_site(command, f"{ROOT / '.collections'}:{PACKAGED}", ROOT)
+    assert_nothing_changed(run, scenario)
+
+
+def test_installed_collection_finds_the_same(scenario: Scenario, tmp_path: Path) -> None:
+    """Built, installed, and run by its name from a directory that is not the checkout."""
+    galaxy = ["ansible-galaxy", "collection"]
+    build = [*galaxy, "build", str(ROOT), "--output-path", str(tmp_path)]
+    subprocess.run(build, check=True, capture_output=True)
+    tarball = next(tmp_path.glob("baremetal-vllm-*.tar.gz"))
+    install = [*galaxy, "install", str(tarball), "--collections-path", str(tmp_path / "installed")]
+    subprocess.run(install, check=True, capture_output=True, cwd=tmp_path)
+    run = run_site(
+        ["ansible-playbook", "baremetal.vllm.site"], str(tmp_path / "installed"), tmp_path
+    )
+    assert_nothing_changed(run, scenario)

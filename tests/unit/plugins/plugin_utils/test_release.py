@@ -318,7 +318,9 @@ def test_a_restart_asks_the_hub_only_until_the_weights_are_there(tmp_path: Path)
     assert mark == tmp_path / "models/.fetched/openai--gpt-oss-20b@d666cf3"
 
     def started_with() -> str:
-        return subprocess.run(["/bin/sh", script], check=True, capture_output=True, text=True).stdout
+        return subprocess.run(
+            ["/bin/sh", script], check=True, capture_output=True, text=True
+        ).stdout
 
     assert "HF_HUB_OFFLINE" not in started_with()
     mark.parent.mkdir(parents=True)
