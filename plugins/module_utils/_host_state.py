@@ -236,7 +236,14 @@ def instances(directory: str) -> list[JSONObject]:
                     (each.get("publish") for each in described if each["id"] == current), None
                 ),
                 "releases": [description["id"] for description in described],
-                "images": sorted({description["image"] for description in described}),
+                "images": sorted(
+                    {
+                        each[key]
+                        for each in described
+                        for key in ("image", "reference")
+                        if each.get(key)
+                    }
+                ),
             }
         )
     return found

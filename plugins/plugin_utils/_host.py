@@ -45,10 +45,13 @@ def check_host(
     problems = _check_platform(facts, state)
     if wanted:
         problems += _check_gpus(state, wanted)
+        problems += _check_engine(facts, state, wanted)
+    problems += _check_forgotten(state, instances)
     problems += _check_models(state, wanted)
     problems += _check_ports(state, wanted, ports, own_ports)
     problems += _check_disks(state, disk_needs)
     problems += _check_daemon_json(state)
+    problems += _check_nginx(state) if ports else []
     return [f"{hostname}: {problem}" for problem in problems]
 
 
@@ -104,6 +107,35 @@ def _check_gpus(state: Mapping[str, Any], wanted: Sequence[Instance]) -> list[st
     return problems
 
 
+def _check_engine(
+    facts: Mapping[str, Any], state: Mapping[str, Any], wanted: Sequence[Instance]
+) -> list[str]:
+    """CDI came with Docker 25."""
+    if not any(gpu_devices(instance.get("gpus", "all")) for instance in wanted):
+        return []
+    version = (state.get("docker") or {}).get("version")
+    found = f"Docker {version}" if version else ""
+    if not version and facts.get("distribution_major_version") == "12":
+        found = "Debian 12's own Docker 20.10"
+    if not found or (version and int(version.partition(".")[0]) >= 25):
+        return []
+    return [
+        f"would run on {found}, which cannot give GPUs by CDI; install Docker 25 or newer and set"
+        " docker_engine_source: preinstalled, or use Debian 13."
+    ]
+
+
+def _check_forgotten(state: Mapping[str, Any], listed: Sequence[Instance]) -> list[str]:
+    """An instance that left the inventory would go on with its port and its GPUs."""
+    names = {instance["name"] for instance in listed}
+    return [
+        f"has the instance {entry['name']}, which vllm_instances does not name; list it with"
+        " state: absent to remove it."
+        for entry in state.get("instances") or []
+        if entry["name"] not in names and entry.get("current")
+    ]
+
+
 def _words(instance: Instance) -> str:
     return f"gpus: {instance.get('gpus', 'all')}"
 
@@ -137,8 +169,14 @@ def _check_ports(
     uses = {port_of(instance): f"vllm_instances ({instance['name']})" for instance in wanted}
     uses |= {int(entry["port"]): str(entry["what"]) for entry in ports}
     problems = []
+    # A port of ours is free only to the instance that has it now.
+    held = {
+        str(entry["publish"]).rpartition(":")[2]: entry["name"]
+        for entry in state.get("instances") or []
+        if entry.get("publish")
+    }
     for port, what in uses.items():
-        if port in own_ports:
+        if port in own_ports or what == f"vllm_instances ({held.get(str(port))})":
             continue
         others = [entry for entry in state.get("listening", []) if entry.get("port") == port]
         if others:
@@ -179,3 +217,15 @@ def _check_daemon_json(state: Mapping[str, Any]) -> list[str]:
     if not isinstance(options, dict):
         return [f"{_DAEMON_JSON} holds no JSON object; mend it, nothing is merged into it."]
     return []
+
+
+def _check_nginx(state: Mapping[str, Any]) -> list[str]:
+    """The edge owns nginx.conf: it takes over no web server that serves something else."""
+    active = ((state.get("services") or {}).get("nginx.service") or {}).get("active")
+    ours = (state.get("paths") or {}).get("/etc/nginx/nginx.conf.distribution") or {}
+    if active != "active" or ours.get("exists"):
+        return []
+    return [
+        "runs an nginx that serves something else, whose configuration the edge would replace; stop"
+        " it (systemctl disable --now nginx), or make another host the edge."
+    ]

@@ -71,7 +71,11 @@ def plan_host(
     :raises ValueError: an instance cannot be built.
     """
     found = (state.get("images") or {}).get(settings["image"])
-    by_digest = {**settings, "image": image_to_run(settings["image"], found, pulled_digest)}
+    by_digest = {
+        **settings,
+        "image": image_to_run(settings["image"], found, pulled_digest),
+        "reference": settings["image"],
+    }
     present = [instance for instance in instances if is_present(instance)]
     releases = [build(instance, by_digest) for instance in present]
     pending = [release for release in releases if not _runs(release, state)]

@@ -77,6 +77,8 @@ def check_instance(instance: Mapping[str, Any], release: str) -> list[str]:
             f".name is {shown(name)}; it must be 1 to 63 lower-case letters, digits, dots and"
             " dashes, a letter or a digit first."
         )
+    if name == "models":
+        problems.append(".name is 'models', which is the model cache's directory; choose another.")
     if not is_present(instance):
         return problems
     if "model" in instance:

@@ -50,15 +50,17 @@ PATTERNS: dict[str, tuple[str, str]] = {
         "an absolute path without spaces, such as /etc/vllm",
     ),
     "vllm_container_user": (r"[0-9]+(:[0-9]+)?", "a user and a group as numbers, such as '2000:0'"),
+    # The unit sees neither homes nor the host's /tmp.
     "vllm_state_directory": (
-        r"(/[\w.+@-]+)+",
-        "an absolute path without spaces, such as /var/lib/vllm",
+        r"(?!/(home|root|tmp|var/tmp)(/|$))(/[\w.+@-]+)+",
+        "an absolute path without spaces, not below /home, /root or /tmp, such as /var/lib/vllm",
     ),
 }
 
 ADDRESSES = ("edge_listen_address", "vllm_address")
 # They are written into an environment file and into nginx's configuration.
 SECRETS = ("vllm_api_key", "vllm_hf_token")
+_SHORTEST_KEY = 32
 _SECRET = re.compile(r"[A-Za-z0-9._~+/=-]*")
 _CLIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 # nginx compares such keys without regard to case, so only one case is let in.
@@ -121,6 +123,18 @@ def _check_single_values(hostname: str, values: Variables) -> list[str]:
     for name in ADDRESSES:
         if name in values and not _is_address(values[name]):
             report(name, f"is {shown(values[name])}; it must be an IP address.")
+    if "vllm_address" in values and _is_address(values["vllm_address"]):
+        address = ipaddress.ip_address(values["vllm_address"])
+        if address.version != 4 or address.is_unspecified:
+            report("vllm_address", f"is {address}; it must be one IPv4 address of this host.")
+    key = str(values.get("vllm_api_key", ""))
+    if key and _is_placeholder(key):
+        report("vllm_api_key", _PLACEHOLDER)
+    elif key and len(key) < _SHORTEST_KEY:
+        report(
+            "vllm_api_key",
+            f"has fewer than {_SHORTEST_KEY} characters; make one with `openssl rand -hex 32`.",
+        )
     for name in SECRETS:
         if not _SECRET.fullmatch(values.get(name, "")):
             report(
@@ -150,6 +164,14 @@ def _is_address(text: str) -> bool:
     return True
 
 
+_PLACEHOLDER = "is a placeholder that everyone knows; make a key with `openssl rand -hex 32`."
+
+
+def _is_placeholder(key: str) -> bool:
+    """Keys of one repeated digit, as examples have them."""
+    return len(set(key)) == 1
+
+
 def _check_client_keys(values: Variables) -> list[tuple[str, str]]:
     problems: list[tuple[str, str]] = []
     owners: dict[str, str] = {}
@@ -167,6 +189,8 @@ def _check_client_keys(values: Variables) -> list[tuple[str, str]]:
                     " `openssl rand -hex 32`.",
                 )
             )
+        elif _is_placeholder(key):
+            problems.append((place, _PLACEHOLDER))
         elif key in owners:
             problems.append((place, f"has the key of {owners[key]}; give every client its own."))
         else:

@@ -63,6 +63,7 @@ class Settings:
     state_directory: str = "/var/lib/vllm"
     config_directory: str = "/etc/vllm"
     secrets_file: str = ""  # default: <config_directory>/<name>.secrets
+    reference: str = ""  # the image as the inventory names it
     secrets_digest: str = ""  # a rotated secret makes a new release
     log_level: str = "INFO"
     ready_timeout: int = 1800
@@ -322,6 +323,8 @@ def _receipt(instance: Mapping[str, Any], shared: Settings, publish: str) -> str
         "publish": publish,
         "vllm_release": shared.release,
     }
+    if shared.reference:
+        receipt["reference"] = shared.reference
     if shared.secrets_digest:
         receipt["secrets_digest"] = shared.secrets_digest
     return json.dumps(receipt, indent=2, sort_keys=True) + "\n"

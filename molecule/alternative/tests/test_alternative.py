@@ -54,8 +54,3 @@ def test_both_secrets_reach_the_process(gpu_host: Host, scenario: Scenario) -> N
 
 def test_host_that_fronts_itself_needs_no_packet_filter(gpu_host: Host) -> None:
     assert not gpu_host.file("/etc/systemd/system/vllm-firewall.service").exists
-
-
-def test_absent_instance_is_not_there(gpu_host: Host, scenario: Scenario) -> None:
-    assert not gpu_host.file(f"{scenario.state_directory}/left-over").exists
-    assert not gpu_host.service("vllm@left-over.service").is_running

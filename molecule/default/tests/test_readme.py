@@ -65,7 +65,10 @@ def test_homelab_inventory() -> None:
     extra = {
         "ansible_connection": "community.docker.docker",
         "ansible_host": container,
-        "vllm_instances": [instance | {"port": 8005}],
+        "vllm_instances": [
+            instance | {"port": 8005},
+            instance | {"name": "gpt-oss-tiny", "state": "absent"},
+        ],
         "preflight_min_free_gib": 5,
     }
     done = run("inventories/homelab", "--check", extra=extra)
@@ -75,11 +78,21 @@ def test_homelab_inventory() -> None:
 @pytest.mark.parametrize("arguments", [("--check", "--diff"), ()])
 def test_production_inventory(arguments: tuple[str, ...]) -> None:
     """The example's hosts do not exist: all of the inventory is accepted, then none is reached."""
-    done = run("inventories/production", *arguments, extra={"ansible_ssh_common_args": ""})
+    keys = {
+        "vault_vllm_api_key": "a1" * 32,
+        "vault_edge_api_keys": {"example-client": "b2" * 32},
+    }
+    done = run("inventories/production", *arguments, extra=keys)
     accepted = re.findall(r"^ok: \[(\S+\.example\.net)\]", done.stdout, re.M)
     assert len(accepted) == 6, done.stdout + done.stderr
     assert done.returncode == 4
     assert "UNREACHABLE" in done.stdout + done.stderr
+
+
+def test_production_inventory_is_refused_with_the_keys_of_the_example() -> None:
+    done = run("inventories/production", extra={})
+    assert done.returncode == 2
+    assert "vllm_api_key is a placeholder that everyone knows" in done.stdout + done.stderr
 
 
 def test_models_as_the_homelab_asks() -> None:

@@ -34,7 +34,7 @@ INVENTORY: dict[str, Any] = {
             "edge_hosts": {"hosts": {"edge-1": {}}},
         },
         "vars": {
-            "vllm_api_key": "{{ 'hunter' ~ 2 }}",
+            "vllm_api_key": "{{ 'hunter' ~ 2 ~ 'x' * 30 }}",
             "vllm_image": "registry.example/vllm@sha256:{{ 'a' * 64 }}",
         },
     }

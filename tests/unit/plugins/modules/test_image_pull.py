@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import http.server
 import json
+import re
 import socketserver
 import threading
 import time
@@ -321,7 +322,7 @@ def test_a_pull_that_takes_too_long_is_given_up(pull, engine):
     assert time.monotonic() - start < 3
     assert result["failed"]
     assert "within 1 seconds" in result["msg"]
-    assert "of 3 layers done" in result["msg"]
+    assert re.search(r"of \d layers done", result["msg"])
 
 
 def test_an_engine_that_falls_silent_is_given_up(pull, engine):

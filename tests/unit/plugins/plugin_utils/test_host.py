@@ -30,9 +30,8 @@ def problems(
     state: dict[str, Any] | None = None, facts: dict[str, Any] | None = None, **arguments: Any
 ) -> list[str]:
     instance = ONE | arguments.pop("instance", {})
-    return check_host(
-        "gpu-1", FACTS | (facts or {}), STATE | (state or {}), [instance], **arguments
-    )
+    listed = [instance, *arguments.pop("others", [])]
+    return check_host("gpu-1", FACTS | (facts or {}), STATE | (state or {}), listed, **arguments)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +48,20 @@ def problems(
         {"instance": {"gpus": ["GPU-8a56a4bc-b184-a047-2620-be19ba913c3d"]}},
         {"instance": {"state": "absent", "port": 22, "model": "/gone"}},
         {"instance": {"port": 22}, "own_ports": [22]},
+        {
+            "instance": {"port": 22},
+            "state": {
+                "instances": [{"name": "gpt-oss-20b", "current": "ab", "publish": "127.0.0.1:22"}]
+            },
+        },
+        {"state": {"docker": {"version": "26.1.5"}}},
+        {
+            "ports": [{"port": 8080, "what": "edge_port"}],
+            "state": {
+                "services": {"nginx.service": {"active": "active"}},
+                "paths": {"/etc/nginx/nginx.conf.distribution": {"exists": True}},
+            },
+        },
         {"disk_needs": [{"path": "/var/lib/docker", "need_gib": 50, "what": "the image"}]},
     ],
 )
@@ -103,6 +116,38 @@ def test_a_host_that_can(arguments: dict[str, Any]) -> None:
         (
             {"instance": {"port": 22}},
             "vllm_instances (gpt-oss-20b) wants port 22, on which sshd listens (0.0.0.0); stop",
+        ),
+        (
+            {
+                "instance": {"port": 22},
+                "state": {
+                    "instances": [{"name": "older", "current": "ab", "publish": "127.0.0.1:22"}]
+                },
+                "others": [{"name": "older", "model": "a/b", "state": "absent"}],
+            },
+            "vllm_instances (gpt-oss-20b) wants port 22, on which sshd listens",
+        ),
+        (
+            {"state": {"instances": [{"name": "older", "current": "ab"}]}},
+            "has the instance older, which vllm_instances does not name; list it with state:",
+        ),
+        (
+            {"state": {"docker": {"version": "20.10.24"}}},
+            "would run on Docker 20.10.24, which cannot give GPUs by CDI; install Docker 25",
+        ),
+        (
+            {
+                "facts": {"distribution_major_version": "12"},
+                "state": {"docker": {"version": None}},
+            },
+            "would run on Debian 12's own Docker 20.10, which cannot give GPUs by CDI",
+        ),
+        (
+            {
+                "ports": [{"port": 8080, "what": "edge_port"}],
+                "state": {"services": {"nginx.service": {"active": "active"}}},
+            },
+            "runs an nginx that serves something else, whose configuration the edge would replace",
         ),
         (
             {"ports": [{"port": 22, "what": "edge_port"}]},

@@ -130,6 +130,20 @@ def test_what_is_allowed(changes: dict[str, Any]) -> None:
             {"edge_api_keys": {"a": KEY, "b": KEY}},
             "edge_api_keys.b has the key of a; give every client its own.",
         ),
+        (
+            {"edge_api_keys": {"a": "1" * 64}},
+            "edge_api_keys.a is a placeholder that everyone knows; make a key with",
+        ),
+        ({"vllm_api_key": "0" * 64}, "vllm_api_key is a placeholder that everyone knows"),
+        ({"vllm_api_key": "abc123"}, "vllm_api_key has fewer than 32 characters"),
+        ({"vllm_address": "0.0.0.0"}, "vllm_address is 0.0.0.0; it must be one IPv4 address"),
+        ({"vllm_address": "2001:db8::1"}, "vllm_address is 2001:db8::1; it must be one IPv4"),
+        (
+            {"vllm_state_directory": "/home/me/vllm"},
+            "vllm_state_directory is '/home/me/vllm'; it must be an absolute path without spaces,"
+            " not below /home, /root or /tmp",
+        ),
+        (instance(name="models"), ".name is 'models', which is the model cache's directory"),
         # the image
         (
             {"vllm_image": "vllm/vllm-openai"},
@@ -218,7 +232,7 @@ def test_all_mistakes_are_told_at_once() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"vllm_api_key": "hunter2 hunter2"},
+        {"vllm_api_key": "hunter2 hunter2 hunter2 hunter2 hunter2"},
         {"vllm_hf_token": 'hunter2"'},
         {"vllm_api_key": ["hunter2"]},
         {"edge_api_keys": {"a": "hunter2"}},
@@ -325,7 +339,7 @@ def test_engines_keep_connections_longer_than_their_edge() -> None:
 
 
 def test_the_internal_key_is_one_for_the_fleet() -> None:
-    (found,) = fleet(vllm_api_key="another")
+    (found,) = fleet(vllm_api_key="another" * 5)
     assert found.startswith("edge-1: vllm_api_key differs from the one of gpu-2, which it fronts;")
     assert "another" not in found
 
