@@ -82,6 +82,11 @@ def check(
     :param hostvars: the same as ``variables`` for every host; read only for an edge's backends.
     :param specs: role -> options of its entry point ``main``.
     """
+    if not groups.get("gpu_hosts") and not groups.get("edge_hosts"):
+        return [
+            "the inventory has no host in the group gpu_hosts; name at least one GPU host there, as"
+            " inventories/homelab/hosts.yml shows."
+        ]
     known = {name: spec for options in specs.values() for name, spec in options.items()}
     problems = [
         _unknown_variable(hostname, name, specs, known) for name in variables if name not in known

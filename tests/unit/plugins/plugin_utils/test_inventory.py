@@ -277,6 +277,11 @@ def test_an_edge_that_others_reach_needs_consent_and_keys(
     )
 
 
+def test_an_inventory_without_hosts_is_refused_on_the_controller() -> None:
+    (found,) = problems({}, "localhost", {"gpu": ["gpu-1"]})
+    assert found.startswith("the inventory has no host in the group gpu_hosts; name at least one")
+
+
 def test_edges_without_engines_are_told_once() -> None:
     groups = {"gpu_hosts": [], "edge_hosts": ["edge-1", "edge-2"]}
     assert problems({}, "edge-1", groups) == [
