@@ -63,12 +63,19 @@ def stream(url: str, key: str) -> int:
         stream=True,
     )
     arrivals: list[float] = []
-    print(f"  you:    {QUESTION}\n  answer: ", end="")
+    print(f"  you:       {QUESTION}", end="")
+    speaking = ""
     for chunk in answer:
         delta = chunk.choices[0].delta if chunk.choices else None
-        text = delta and (delta.content or getattr(delta, "reasoning", None))
+        # vLLM's field for what a gpt-oss thinks before it answers.
+        thought = getattr(delta, "reasoning", None)
+        text = thought or (delta and delta.content)
         if text:
             arrivals.append(time.monotonic())
+            speaker = "reasoning" if thought else "answer"
+            if speaker != speaking:
+                print(f"\n  {speaker + ':':<10}", end=" ")
+                speaking = speaker
             print(text, end="", flush=True)
     if not arrivals:
         print("\nStopped: the edge answered without a single token.", file=sys.stderr)

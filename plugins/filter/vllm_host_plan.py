@@ -54,7 +54,9 @@ _value:
   type: dict
   contains:
     releases:
-      description: The release of every wanted instance.
+      description:
+        - The release of every wanted instance. C(proved) says whether the process that runs has
+          generated a token.
       type: list
       elements: dict
     pending:

@@ -232,6 +232,7 @@ def instances(directory: str) -> list[JSONObject]:
                 "name": name,
                 "directory": root,
                 "current": current,
+                "proved_at": _modified(os.path.join(root, "proved")),
                 "publish": next(
                     (each.get("publish") for each in described if each["id"] == current), None
                 ),
@@ -247,6 +248,13 @@ def instances(directory: str) -> list[JSONObject]:
             }
         )
     return found
+
+
+def _modified(path: str) -> float | None:
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return None
 
 
 def _names_in(directory: str) -> list[str]:

@@ -164,6 +164,7 @@ host_state:
       description:
         - vLLM instances below O(instances_directory), with the ids and images of their releases and
           the one that is in force. C(publish) is where that one listens.
+        - C(proved_at) is when a token of it was last seen, in seconds since the epoch, or null.
       type: list
       elements: dict
       sample:
@@ -171,6 +172,7 @@ host_state:
           directory: /var/lib/vllm/gpt-oss-20b
           current: 3f9c0a1b2c3d
           publish: 127.0.0.1:8000
+          proved_at: 1795237751.5
           releases: [3f9c0a1b2c3d]
           images: [docker.io/vllm/vllm-openai@sha256:aa11...]
     images:

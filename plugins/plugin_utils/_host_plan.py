@@ -64,7 +64,8 @@ def plan_host(
     :param instances: entries of vllm_instances.
     :param settings: fields of :class:`_release.Settings`; ``image`` as in the inventory.
     :param state: result of host_state, with images, containers, services and instances.
-    :returns: ``releases`` (see :func:`_release.build`), ``pending`` (the releases that do not run),
+    :returns: ``releases`` (see :func:`_release.build`; ``proved`` says whether the process that
+        runs has generated a token), ``pending`` (the releases that do not run),
         ``remove`` (instances with state absent that are on the host), ``serving`` (whether one of
         the pending instances runs an older release), ``endpoints``, and ``directories`` and
         ``files`` for the module file_set.
@@ -78,6 +79,7 @@ def plan_host(
     }
     present = [instance for instance in instances if is_present(instance)]
     releases = [build(instance, by_digest) for instance in present]
+    releases = [release | {"proved": _is_proved(release, state)} for release in releases]
     pending = [release for release in releases if not _runs(release, state)]
     known = {entry["name"] for entry in state.get("instances") or []}
     return {
@@ -115,6 +117,15 @@ def _runs(release: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
         and (container.get("labels") or {}).get(_LABEL) == release["id"]
         and current.get(release["name"]) == release["id"]
     )
+
+
+def _is_proved(release: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
+    """Both times are of the host's own clock; a unit that has started anew is proved anew."""
+    unit = (state.get("services") or {}).get(release["unit"]) or {}
+    proved_at = {entry["name"]: entry.get("proved_at") for entry in state.get("instances") or []}
+    at = proved_at.get(release["name"])
+    started = unit.get("active_enter")
+    return at is not None and started is not None and at >= started
 
 
 def _is_active(unit: str, state: Mapping[str, Any]) -> bool:

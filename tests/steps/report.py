@@ -43,10 +43,12 @@ class Report:
         cwd: Path = ROOT,
         env: Mapping[str, str] | None = None,
         quiet: bool = False,
+        limit: float | None = None,
     ) -> bool:
-        """Run a program; `quiet` shows what it printed only if it fails."""
+        """Run a program; `quiet` shows what it printed only if it fails, `limit` is in seconds."""
 
         def problems() -> Iterable[str]:
+            began = time.monotonic()
             done = subprocess.run(
                 argv,
                 cwd=cwd,
@@ -60,6 +62,9 @@ class Report:
             if done.returncode:
                 yield from (done.stdout or "").splitlines()
                 yield f"exit status {done.returncode}: {shlex.join(map(str, argv))}"
+            took = time.monotonic() - began
+            if limit is not None and took > limit:
+                yield f"took {took:.0f} s, more than {limit:.0f} s: {shlex.join(map(str, argv))}"
 
         return self.check(step, problems)
 

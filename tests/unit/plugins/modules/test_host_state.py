@@ -503,6 +503,7 @@ def test_instances_are_found_with_their_releases(tmp_path: Path) -> None:
             "name": "gpt",
             "directory": str(tmp_path / "gpt"),
             "current": "bb",
+            "proved_at": None,
             "publish": "127.0.0.1:bb",
             "releases": ["aa", "bb"],
             "images": ["vllm@sha256:1", "vllm@sha256:2"],

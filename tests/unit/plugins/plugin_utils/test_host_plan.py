@@ -95,6 +95,22 @@ def test_whatever_a_killed_run_left_is_pending(changes: dict[str, Any]) -> None:
     assert len(plan_host([ONE], SETTINGS, running(release, **changes))["pending"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("started", "proved_at", "proved"),
+    [(1000, 1090.5, True), (1000, 999.0, False), (1000, None, False), (None, 1090.5, False)],
+    ids=["since the start", "before a restart", "never", "not running"],
+)
+def test_a_process_is_proved_by_a_token_since_its_start(
+    started: int | None, proved_at: float | None, proved: bool
+) -> None:
+    state = running(
+        "any",
+        services={UNIT: {"active": "active", "enabled": "enabled", "active_enter": started}},
+        instances=[{"name": "gpt-oss-20b", "current": "any", "proved_at": proved_at}],
+    )
+    assert plan_host([ONE], SETTINGS, state)["releases"][0]["proved"] is proved
+
+
 def test_a_host_that_serves_another_release_is_switched() -> None:
     plan = plan_host([ONE], SETTINGS, running("older"))
     assert plan["serving"] is True
