@@ -19,6 +19,11 @@ from testinfra.host import Host
 ROOT = Path(__file__).resolve().parents[1]
 LAB = os.environ["VLLM_LAB"]
 
+# As a terminal of an operator has it, but what is printed is read by tests and not by eyes.
+ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if not name.endswith("FORCE_COLOR")
+} | {"ANSIBLE_NOCOLOR": "1", "NO_COLOR": "1"}
+
 
 @dataclass(frozen=True)
 class Scenario:
@@ -137,6 +142,12 @@ def playbook(name: str, *arguments: str, extra: dict[str, Any] | None = None) ->
     if extra is not None:
         command += ["-e", json.dumps(extra)]
     done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=900
+        command,
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
     )
     return Run(done.returncode, done.stdout + done.stderr)

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import time
@@ -12,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Run, Scenario, address, lab_host, playbook
+from conftest import ENVIRONMENT, ROOT, Run, Scenario, address, lab_host, playbook
 from openai import OpenAI
 
 
@@ -130,17 +129,17 @@ def test_verify_and_status_say_what_runs(scenario: Scenario) -> None:
 
 PACKAGED = next((ROOT / ".venv/lib").glob("python3*/site-packages"))
 NEWEST = ROOT / ".venv-2.21"
+BARE_ENVIRONMENT = {
+    name: value for name, value in ENVIRONMENT.items() if not name.startswith("ANSIBLE_")
+} | {"ANSIBLE_NOCOLOR": "1"}
 
 
 def run_site(command: list[str], collections: str, cwd: Path) -> Run:
     """Run site.yml with other tools or from another place than the checkout's own."""
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")
-    }
     done = subprocess.run(
         [*command, "-i", str(ROOT / "inventories/demo")],
         cwd=cwd,
-        env={**environment, "ANSIBLE_COLLECTIONS_PATH": collections},
+        env={**BARE_ENVIRONMENT, "ANSIBLE_COLLECTIONS_PATH": collections},
         capture_output=True,
         text=True,
         check=False,
@@ -164,13 +163,14 @@ def test_newest_ansible_core_finds_the_same(scenario: Scenario) -> None:
 
 def test_installed_collection_finds_the_same(scenario: Scenario, tmp_path: Path) -> None:
     """Built, installed, and run by its name from a directory that is not the checkout."""
-    galaxy = ["ansible-galaxy", "collection"]
-    build = [*galaxy, "build", str(ROOT), "--output-path", str(tmp_path)]
-    subprocess.run(build, check=True, capture_output=True)
+    installed = tmp_path / "installed"
+
+    def galaxy(*arguments: str) -> None:
+        command = ["ansible-galaxy", "collection", *arguments]
+        subprocess.run(command, check=True, capture_output=True, cwd=tmp_path, env=BARE_ENVIRONMENT)
+
+    galaxy("build", str(ROOT), "--output-path", str(tmp_path))
     tarball = next(tmp_path.glob("baremetal-vllm-*.tar.gz"))
-    install = [*galaxy, "install", str(tarball), "--collections-path", str(tmp_path / "installed")]
-    subprocess.run(install, check=True, capture_output=True, cwd=tmp_path)
-    run = run_site(
-        ["ansible-playbook", "baremetal.vllm.site"], str(tmp_path / "installed"), tmp_path
-    )
+    galaxy("install", str(tarball), "--offline", "--force", "-p", str(installed))
+    run = run_site(["ansible-playbook", "baremetal.vllm.site"], str(installed), tmp_path)
     assert_nothing_changed(run, scenario)

@@ -10,7 +10,7 @@ import subprocess
 from typing import Any
 
 import pytest
-from conftest import ROOT, address, lab_host
+from conftest import ENVIRONMENT, ROOT, address, lab_host
 
 README = (ROOT / "README.md").read_text()
 
@@ -51,6 +51,7 @@ def run(inventory: str, *arguments: str, extra: dict[str, Any]) -> subprocess.Co
     return subprocess.run(
         [*command, "-e", json.dumps(extra)],
         cwd=ROOT,
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         check=False,
@@ -65,6 +66,7 @@ def test_homelab_inventory() -> None:
     extra = {
         "ansible_connection": "community.docker.docker",
         "ansible_host": container,
+        "ansible_become": False,  # the lab's hosts have no sudo, and root needs none
         "vllm_instances": [
             instance | {"port": 8005},
             instance | {"name": "gpt-oss-tiny", "state": "absent"},
