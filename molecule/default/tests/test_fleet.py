@@ -92,19 +92,13 @@ def test_check_mode_on_a_converged_fleet_finds_nothing(scenario: Scenario) -> No
         assert run.recap(host)["changed"] == 0, run.output
 
 
-# The aim is 3. Measured on 2 idle cores: 1.5 s for the facts, 4.9 s for site.yml, 3.2 times; what
-# is held here leaves room for a machine that is shared.
-SLOWEST_SECOND_RUN = 5.0
-
-
-def test_second_run_takes_a_few_times_as_long_as_the_facts(scenario: Scenario) -> None:
-    """Best of three each, taken in turns."""
-    facts = [
-        "ansible", "all", "-i", scenario.inventory, "-m", "ansible.builtin.setup",
-        "-a", "gather_subset=min,network",
-    ]  # fmt: skip
-    setup_seconds, site_seconds = [], []
-    for _ in range(3):
+def test_second_run_takes_at_most_three_times_the_facts(scenario: Scenario) -> None:
+    """The best of each, taken in turns: three rounds, and more where the machine was disturbed."""
+    facts = ["ansible", "all", "-i", scenario.inventory, "-m", "ansible.builtin.setup"]
+    facts += ["-a", "gather_subset=min,network"]
+    setup_seconds: list[float] = []
+    site_seconds: list[float] = []
+    for rounds in range(1, 7):
         begun = time.monotonic()
         subprocess.run(facts, cwd=ROOT, check=True, capture_output=True)
         setup_seconds.append(time.monotonic() - begun)
@@ -112,11 +106,12 @@ def test_second_run_takes_a_few_times_as_long_as_the_facts(scenario: Scenario) -
         run = playbook("site")
         site_seconds.append(time.monotonic() - begun)
         assert run.code == 0, run.output
-    ratio = min(site_seconds) / min(setup_seconds)
-    print(
-        f"second site.yml {min(site_seconds):.1f} s, facts {min(setup_seconds):.1f} s: {ratio:.2f}x"
-    )
-    assert ratio <= SLOWEST_SECOND_RUN
+        ratio = min(site_seconds) / min(setup_seconds)
+        if rounds >= 3 and ratio <= 3.0:
+            break
+    best = f"second site.yml {min(site_seconds):.1f} s, facts {min(setup_seconds):.1f} s"
+    print(f"{best}: {ratio:.2f} times, {len(site_seconds)} rounds")
+    assert ratio <= 3.0
 
 
 def test_verify_and_status_say_what_runs(scenario: Scenario) -> None:
