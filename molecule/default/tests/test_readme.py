@@ -18,6 +18,7 @@ README = (ROOT / "README.md").read_text()
 RUN_BY = {
     "make demo": "part `demo` of make test",
     "make test": "itself",
+    "ansible -m setup": "test_fleet.py, beside the second run",
     "make clean": "tests/unit/lab: what it removes; by hand before a release",
     "git clone": "CI works on a clone",
     "make venv": "make test begins with it",
