@@ -38,7 +38,7 @@ _ARGUMENTS: dict[str, Any] = {
 }
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
     """Holds what the inventory asks against what was read from the host."""
 
     TRANSFERS_FILES = False

@@ -16,7 +16,7 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils._variables import (
 )
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
     """Checks a host's variables without connecting to it."""
 
     TRANSFERS_FILES = False

@@ -21,6 +21,11 @@ import tempfile
 import typing as t
 from dataclasses import dataclass, field
 
+from ansible_collections.baremetal.vllm.plugins.module_utils._accounts import (
+    group_name,
+    user_name,
+)
+
 # A killed run may leave files of this suffix behind; the next run of the same set replaces them.
 _TEMPORARY_SUFFIX = ".file_set"
 _MODE = re.compile(r"0[0-7]{3,4}")
@@ -412,24 +417,10 @@ def _attribute_diff(change: Change) -> str:
     elif before.mode != wanted.mode:
         parts.append(f"mode {before.mode:04o} -> {wanted.mode:04o}")
     if wanted.owner is not None and user_id(wanted.owner) != before.uid:
-        parts.append(f"owner {_user_name(before.uid)} -> {wanted.owner}")
+        parts.append(f"owner {user_name(before.uid)} -> {wanted.owner}")
     if wanted.group is not None and group_id(wanted.group) != before.gid:
-        parts.append(f"group {_group_name(before.gid)} -> {wanted.group}")
+        parts.append(f"group {group_name(before.gid)} -> {wanted.group}")
     return ", ".join(parts)
-
-
-def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def _group_name(gid: int) -> str:
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)
 
 
 # -- validating it -------------------------------------------------------------------------------

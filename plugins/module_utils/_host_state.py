@@ -11,11 +11,9 @@ from __future__ import annotations
 import calendar
 import contextlib
 import glob
-import grp
 import hashlib
 import json
 import os
-import pwd
 import re
 import socket
 import stat
@@ -23,6 +21,10 @@ import subprocess
 import sys
 import typing as t
 
+from ansible_collections.baremetal.vllm.plugins.module_utils._accounts import (
+    group_name,
+    user_name,
+)
 from ansible_collections.baremetal.vllm.plugins.module_utils._docker_api import (
     DockerAPI,
     DockerAPIError,
@@ -142,8 +144,8 @@ def path_state(path: str) -> JSONObject:
         exists=True,
         type="other",
         mode=f"{stat.S_IMODE(status.st_mode):04o}",
-        owner=_user_name(status.st_uid),
-        group=_group_name(status.st_gid),
+        owner=user_name(status.st_uid),
+        group=group_name(status.st_gid),
         size=status.st_size,
     )
     if stat.S_ISLNK(status.st_mode):
@@ -156,20 +158,6 @@ def path_state(path: str) -> JSONObject:
             with open(path, "rb") as file:
                 state["sha256"] = hashlib.sha256(file.read()).hexdigest()
     return state
-
-
-def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def _group_name(gid: int) -> str:
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)
 
 
 def read_text(path: str) -> str | None:

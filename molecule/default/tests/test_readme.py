@@ -19,7 +19,7 @@ RUN_BY = {
     "make demo": "part `demo` of make test",
     "make test": "itself",
     "ansible -m setup": "test_fleet.py, beside the second run",
-    "make clean": "tests/unit/lab: what it removes; by hand before a release",
+    "make clean": "molecule/uninstall/tests/test_make_clean.py",
     "git clone": "CI works on a clone",
     "make venv": "make test begins with it",
     "ansible-galaxy collection install baremetal.vllm": "part `build`, from the built tarball",

@@ -8,6 +8,7 @@ import hashlib
 import http.server
 import json
 import os
+import pwd
 import socket
 import socketserver
 import threading
@@ -229,7 +230,7 @@ def test_paths_are_described_without_following_links(tmp_path: Path) -> None:
         "0640",
         7,
     )
-    assert state["owner"] == host._user_name(os.getuid())
+    assert state["owner"] == pwd.getpwuid(os.getuid()).pw_name
     assert host.path_state(str(tmp_path / "link"))["target"] == "nowhere"
     assert host.path_state(str(tmp_path))["type"] == "directory"
     assert host.path_state(str(tmp_path / "pipe"))["type"] == "other"
