@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright (c) 2026 baremetal.vllm contributors
-"""`make clean` on a Docker that holds things of ours and of others: that of a lab host, now empty."""
+"""`make clean` on a Docker that holds things of ours and of others: that of an emptied lab host."""
 
 from __future__ import annotations
 
@@ -23,7 +23,12 @@ def docker_host(gpu_host: Host) -> Iterator[str]:
     inspected = subprocess.check_output(["docker", "inspect", gpu_host.backend.name])
     address = f"unix:///proc/{json.loads(inspected)[0]['State']['Pid']}/root/run/docker.sock"
     yield address
-    for command in ("rm -f -v others", "volume rm others", "network rm others", "rmi others/image:1"):
+    for command in (
+        "rm -f -v others",
+        "volume rm others",
+        "network rm others",
+        "rmi others/image:1",
+    ):
         docker(address, *command.split())
 
 
