@@ -83,10 +83,16 @@ static const char *find(const Section *section, const char *key)
     return NULL;
 }
 
+/* A line for each process: the keys that may come more than once, and that no GPU inherits. */
+static int is_process(const char *key)
+{
+    return !strcmp(key, "process") || !strcmp(key, "graphics_process");
+}
+
 static int put(Section *section, const char *key, const char *value)
 {
     int at = section->entries;
-    if (strcmp(key, "process")) /* the one key that may come more than once */
+    if (!is_process(key))
         for (at = 0; at < section->entries && strcmp(section->entry[at].key, key);)
             at++;
     if (at == MAX_ENTRIES || strlen(key) >= sizeof section->entry->key ||
@@ -130,7 +136,7 @@ static Section *begin(const char *heading)
         new->gpu = gpu;
     } else if (!strcmp(heading, "[gpu]")) {
         for (int i = 0; gpu && i < gpu->entries; i++)
-            if (strcmp(gpu->entry[i].key, "process"))
+            if (!is_process(gpu->entry[i].key))
                 put(new, gpu->entry[i].key, gpu->entry[i].value);
         gpu = new;
     } else {
@@ -346,9 +352,16 @@ int nvmlSystemGetDriverVersion(char *version, unsigned size)
     return text(SYSTEM, "driver_version", version, size);
 }
 
+/* The one question that NVML answers without a driver: nvidia-smi tells it beside a mismatch. */
 int nvmlSystemGetNVMLVersion(char *version, unsigned size)
 {
-    return text(SYSTEM, "nvml_version", version, size);
+    const char *value = find(SYSTEM, "nvml_version");
+    if (!value)
+        return UNINITIALIZED;
+    if (strlen(value) >= size)
+        return INSUFFICIENT_SIZE;
+    strcpy(version, value);
+    return SUCCESS;
 }
 
 int nvmlSystemGetCudaDriverVersion(unsigned *version)
@@ -423,6 +436,7 @@ NUMBER(nvmlDeviceGetComputeInstanceId, "compute_instance")
 NUMBER(nvmlDeviceGetPersistenceMode, "persistence")
 NUMBER(nvmlDeviceGetDisplayActive, "display_active")
 NUMBER(nvmlDeviceGetPowerManagementLimit, "power_limit")
+NUMBER(nvmlDeviceGetPowerManagementDefaultLimit, "default_power_limit")
 NUMBER(nvmlDeviceGetEnforcedPowerLimit, "enforced_power_limit")
 NUMBER(nvmlDeviceGetPowerUsage, "power_usage")
 NUMBER(nvmlDeviceGetCurrPcieLinkGeneration, "pcie_generation")
@@ -457,6 +471,17 @@ int nvmlDeviceGetClockInfo(Device device, unsigned kind, unsigned *mhz)
 int nvmlDeviceGetMaxClockInfo(Device device, unsigned kind, unsigned *mhz)
 {
     return clock_of(device, "max_clocks", kind, mhz);
+}
+
+/* `ecc_errors` are corrected and uncorrected since the driver's start, then over the GPU's life. */
+int nvmlDeviceGetTotalEccErrors(Device device, unsigned kind, unsigned counter,
+                                unsigned long long *found)
+{
+    unsigned long long all[4];
+    int result = kind < 2 && counter < 2 ? numbers(device, "ecc_errors", 4, all) : INVALID_ARGUMENT;
+    if (result == SUCCESS)
+        *found = all[2 * counter + kind];
+    return result;
 }
 
 int nvmlDeviceGetRemappedRows(Device device, unsigned *correctable, unsigned *uncorrectable,
@@ -610,7 +635,7 @@ typedef struct {
     unsigned gpu_instance, compute_instance;
 } Process;
 
-int nvmlDeviceGetComputeRunningProcesses_v3(Device device, unsigned *size, Process *list)
+static int processes(Device device, const char *key, unsigned *size, Process *list)
 {
     const char *value;
     unsigned found = 0, room = *size;
@@ -618,7 +643,7 @@ int nvmlDeviceGetComputeRunningProcesses_v3(Device device, unsigned *size, Proce
     if (result != SUCCESS)
         return result;
     for (int i = 0; i < device->entries; i++) {
-        if (strcmp(device->entry[i].key, "process"))
+        if (strcmp(device->entry[i].key, key))
             continue;
         if (list && found < room) {
             list[found] = (Process){.gpu_instance = ~0u, .compute_instance = ~0u};
@@ -628,6 +653,16 @@ int nvmlDeviceGetComputeRunningProcesses_v3(Device device, unsigned *size, Proce
     }
     *size = found;
     return found > room ? INSUFFICIENT_SIZE : SUCCESS;
+}
+
+int nvmlDeviceGetComputeRunningProcesses_v3(Device device, unsigned *size, Process *list)
+{
+    return processes(device, "process", size, list);
+}
+
+int nvmlDeviceGetGraphicsRunningProcesses_v3(Device device, unsigned *size, Process *list)
+{
+    return processes(device, "graphics_process", size, list);
 }
 
 int nvmlDeviceIsMigDeviceHandle(Device device, unsigned *yes)
