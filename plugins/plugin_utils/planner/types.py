@@ -24,6 +24,7 @@ class Gpu:
     :param foreign_bytes: memory held by processes that are not ours.
     :param nvlink_peers: UUIDs of the GPUs it has NVLink to, directly or by a switch.
     :param display: whether a screen is attached to it.
+    :param holders: the processes behind ``foreign_bytes``: ``python3 (pid 4711)``.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Gpu:
     display: bool = False
     mig_enabled: bool = False
     mig_slice: bool = False
+    holders: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class Backends:
     attention: str  # FLASH_ATTN, TRITON_ATTN, FLASHINFER
     moe: str  # MARLIN, TRITON, FLASHINFER_TRTLLM ...; empty for a dense model
     sampler: str  # torch, triton, flashinfer
+    model_runner: str = "v1"  # v1, v2
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,8 @@ class Engine:
     :param max_capture_size: largest batch with a CUDA graph; 0 with enforce-eager.
     :param kv_bytes_each: bytes of one cached number: 2 for bf16, 1 for fp8.
     :param hybrid_kv_cache: whether sliding layers free what left their window.
+    :param estimate_cuda_graphs: whether vLLM deducts graphs before it sizes the KV cache; None
+        for the release's own default (``VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS``).
     """
 
     release: str
@@ -113,6 +118,7 @@ class Engine:
     hybrid_kv_cache: bool
     backends: Backends
     capability: tuple[int, int]
+    estimate_cuda_graphs: bool | None = None
 
 
 @dataclass(frozen=True)
