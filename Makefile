@@ -25,9 +25,12 @@ demo: doctor venv ## Build the lab, provision it with site.yml, stream an answer
 test: doctor venv ## Lint, unit tests, ansible-test, the demo and Molecule on the lab
 	@$(BIN)/python tests/run.py
 
-.PHONY: lab lint unit sanity build molecule
-lab lint unit sanity build molecule: venv ## One part of `make test`
+.PHONY: lab lint unit sanity build engine molecule
+lab lint unit sanity build: venv ## One part of `make test`
 	@$(BIN)/python tests/run.py $@
+
+engine molecule: venv ## One part that runs on the lab
+	@$(BIN)/python tests/run.py lab $@
 
 .PHONY: clean
 clean: venv ## Remove every container, volume, network and image that the project made

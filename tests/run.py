@@ -7,13 +7,14 @@ from __future__ import annotations
 import argparse
 import sys
 
-from steps import build, demo, lab, lint, molecule, sanity, unit
+from steps import build, demo, engine, lab, lint, molecule, sanity, unit
 from steps.report import Report
 
 PARTS = {
     "lab": lab.run,
     "lint": lint.run,
     "unit": unit.run,
+    "engine": engine.run,
     "sanity": sanity.run,
     "build": build.run,
     "demo": demo.run,

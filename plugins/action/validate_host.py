@@ -9,12 +9,16 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._host import check_host
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import HostPlans
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._report import report
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._variables import plain
 
 _ARGUMENTS: dict[str, Any] = {
     "host_state": {"type": "dict", "required": True},
     "instances": {"type": "list", "elements": "dict", "default": []},
+    "gpu_info": {"type": "dict"},
+    "vllm_release": {"type": "str", "default": ""},
+    "shutdown_timeout": {"type": "int", "default": 60},
     "ports": {
         "type": "list",
         "elements": "dict",
@@ -39,7 +43,7 @@ _ARGUMENTS: dict[str, Any] = {
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
-    """Holds what the inventory asks against what was read from the host."""
+    """Holds what the inventory asks against what was read from the host, and plans it."""
 
     TRANSFERS_FILES = False
     _requires_connection = False
@@ -48,13 +52,40 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         task_vars = task_vars or {}
         result: dict[str, Any] = super().run(tmp, task_vars)
         _validated, arguments = self.validate_argument_spec(_ARGUMENTS)
+        state, instances = plain(arguments["host_state"]), plain(arguments["instances"])
+        planned = _planned(arguments, state, instances)
+        hostname = str(task_vars["inventory_hostname"])
         problems = check_host(
-            hostname=str(task_vars["inventory_hostname"]),
+            hostname=hostname,
             facts=task_vars.get("ansible_facts", {}),
-            state=plain(arguments["host_state"]),
-            instances=plain(arguments["instances"]),
+            state=state,
+            instances=instances,
             ports=arguments["ports"],
             own_ports=arguments["own_ports"],
             disk_needs=arguments["disk_needs"],
+            planned=planned,
         )
-        return result | report(problems, "the host")
+        warnings = [f"{hostname}: {note}" for note in planned.notes]
+        return (
+            result
+            | {"plans": planned.plans}
+            | ({"warnings": warnings} if warnings else {})
+            | report(problems, "the host")
+        )
+
+
+def _planned(
+    arguments: dict[str, Any], state: dict[str, Any], instances: list[dict[str, Any]]
+) -> HostPlans:
+    """Plan what is listed; an edge without instances does not load the planner."""
+    if not instances or not arguments["vllm_release"]:
+        return HostPlans()
+    from ansible_collections.baremetal.vllm.plugins.plugin_utils._instance_plans import plan_on
+
+    return plan_on(
+        state,
+        instances,
+        plain(arguments["gpu_info"]),
+        arguments["vllm_release"],
+        arguments["shutdown_timeout"],
+    )

@@ -12,6 +12,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.baremetal.vllm.plugins.module_utils._startup_log import CAPTURING, LOADING
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._comparison import compare
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._progress_display import (
     ProgressDisplay,
     pauses,
@@ -139,16 +140,19 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
                 "container": {"type": "str"},
                 "health": {"type": "dict", "required": True},
                 "timeout": {"type": "int", "default": 1800},
+                "prediction": {"type": "dict"},
             }
         )
         if self._task.check_mode:
             result.update(skipped=True, msg="Nothing is waited for in check mode.")
             return result
-        host = self._vars.get("inventory_hostname", "host")
+        host = str(self._vars.get("inventory_hostname", "host"))
         self._health_arguments: dict[str, t.Any] = arguments["health"]
         self._display = ProgressDisplay(self._show, host)
         try:
             result.update(self._wait(arguments))
+            if not result.get("failed"):
+                self._compare(f"{arguments['name']} on {host}", arguments["prediction"], result)
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)
         return t.cast("dict[str, t.Any]", self._censored(result))
@@ -185,6 +189,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
                 attempts += health["attempts"]
                 ready = health["state"] == "ready"
                 if ready and not progress:
+                    if arguments["prediction"]:
+                        progress = self._look(PROGRESS, of_progress)
                     self._display.line(ready_text(name, health, None))
                     break
                 progress = self._look(PROGRESS, of_progress)
@@ -205,10 +211,22 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             result.update(failed=True, msg=str(error), log=progress.get("log", []))
         result.update({key: health[key] for key in _HEALTH_VALUES if key in health})
         result["phases"] = progress.get("phases", [])
+        result["figures"] = progress.get("figures", {})
         result["attempts"] = attempts
         total = round(time.monotonic() - start, 1)
         result["elapsed"] = {**(health.get("elapsed") or {}), "total": total}
         return result
+
+    def _compare(
+        self, who: str, prediction: dict[str, t.Any] | None, result: dict[str, t.Any]
+    ) -> None:
+        """Print what was predicted beside what the log says; a difference is a warning only."""
+        comparison = compare(who, prediction, result["figures"])
+        result["comparison"] = comparison.line
+        if comparison.warning:
+            Display().warning(comparison.warning)
+        elif comparison.line:
+            self._show(comparison.line)
 
     def _look(self, module_name: str, arguments: dict[str, t.Any]) -> dict[str, t.Any]:
         look: dict[str, t.Any] = self._execute_module(

@@ -21,7 +21,7 @@ author:
 description:
   - Turns C(vllm_instances) and the state of a host into the releases to install and the list of
     instances that do not run theirs.
-positional: settings, state, pulled_digest
+positional: settings, state, pulled_digest, plans
 options:
   _input:
     description: The entries of C(vllm_instances).
@@ -40,6 +40,10 @@ options:
   pulled_digest:
     description: The image by digest, where it was pulled in this run.
     type: str
+  plans:
+    description:
+      - Plans by instance, as RV(baremetal.vllm.validate_host#module:plans) of that module has them.
+    type: dict
 """
 
 EXAMPLES = r"""
@@ -55,8 +59,8 @@ _value:
   contains:
     releases:
       description:
-        - The release of every wanted instance. C(proved) says whether the process that runs has
-          generated a token.
+        - The release of every wanted instance, and of each of its replicas. C(proved) says whether
+          the process that runs has generated a token. C(gives_way) lists units to stop before.
       type: list
       elements: dict
     pending:
@@ -67,11 +71,13 @@ _value:
       description: Whether a pending instance serves an older release now.
       type: bool
     remove:
-      description: Instances on the host whose state is absent.
+      description:
+        - Instances on the host whose state is absent, and replicas that no plan has any more. Keys
+          are C(name) and C(replica_of).
       type: list
       elements: dict
     endpoints:
-      description: Name, address, port and whether edges may use it, for every wanted instance.
+      description: Name, address, port and whether edges may use it, for every wanted engine.
       type: list
       elements: dict
     directories:
@@ -90,10 +96,13 @@ def vllm_host_plan(
     settings: Mapping[str, Any],
     state: Mapping[str, Any],
     pulled_digest: str | None = None,
+    plans: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The plan of a host; see DOCUMENTATION."""
     try:
-        return plan_host(plain(instances), plain(settings), plain(state), pulled_digest)
+        return plan_host(
+            plain(instances), plain(settings), plain(state), pulled_digest, plain(plans)
+        )
     except ValueError as error:
         raise AnsibleFilterError(f"vllm_host_plan: {error}") from error
 

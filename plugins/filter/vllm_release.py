@@ -59,13 +59,13 @@ _value:
       description: Name of the instance.
       type: str
     id:
-      description: First 12 hex digits of the SHA-256 over the files.
+      description: First 12 hex digits of the SHA-256 over the files, without C(plan.json).
       type: str
     directory:
       description: Release directory on the host.
       type: str
     files:
-      description: File name to text for C(config.yaml), C(environment), C(run), C(release.json).
+      description: File name to text for C(config.yaml), C(environment), C(run), C(release.json), C(plan.json).
       type: dict
     publish:
       description: Address and port of the host.

@@ -215,15 +215,16 @@ def instances(directory: str) -> list[JSONObject]:
             continue
         link = os.path.join(root, "current")
         current = os.path.basename(os.readlink(link)) if os.path.islink(link) else None
+        in_force = next((each for each in described if each["id"] == current), {})
         found.append(
             {
                 "name": name,
                 "directory": root,
                 "current": current,
+                # What a killed run has staged is not in force, but has a name to be removed by.
+                "replica_of": (in_force or described[-1]).get("replica_of"),
                 "proved_at": _modified(os.path.join(root, "proved")),
-                "publish": next(
-                    (each.get("publish") for each in described if each["id"] == current), None
-                ),
+                "publish": in_force.get("publish"),
                 "releases": [description["id"] for description in described],
                 "images": sorted(
                     {
@@ -259,6 +260,30 @@ def _description(release: str) -> JSONObject | None:
     except (OSError, ValueError):
         return None
     return description if {"id", "image"} <= set(description) else None
+
+
+def model_config(directory: str) -> JSONObject:
+    """Return `config.json` of a model and the bytes of its weights, without what lies below.
+
+    Directories below hold other formats of the same weights (gpt-oss has `original` and `metal`).
+    A configuration that is missing, too large or no JSON object is None: who needs it says so.
+    """
+    config = None
+    with contextlib.suppress(OSError, ValueError):
+        with open(os.path.join(directory, "config.json"), "rb") as file:
+            content = file.read(_SIZE_LIMIT + 1)
+        if len(content) <= _SIZE_LIMIT:
+            config = json.loads(content)
+    sizes: dict[str, int] = {".safetensors": 0, ".bin": 0}
+    for name in _names_in(directory):
+        suffix = os.path.splitext(name)[1]
+        if suffix in sizes:
+            with contextlib.suppress(OSError):
+                sizes[suffix] += os.path.getsize(os.path.join(directory, name))
+    return {
+        "config": config if isinstance(config, dict) else None,
+        "checkpoint_bytes": sizes[".safetensors"] or sizes[".bin"],
+    }
 
 
 def memory(root: str = "/") -> JSONObject:

@@ -143,6 +143,46 @@ def phase_of(lines: t.Iterable[str]) -> Progress:
     return progress
 
 
+# What vLLM says of its memory, with the releases that each text was read from. The CPU engine has
+# no profiling and tells only what it was given (vllm/v1/worker/cpu_worker.py).
+_FIGURES: tuple[tuple[t.Pattern[str], str], ...] = (
+    (re.compile(r"Model loading took (?P<weights_gib>[\d.]+) GiB"), "0.10.2 to 0.33.0"),
+    (re.compile(r"Available KV cache memory: (?P<kv_gib>-?[\d.]+) GiB"), "0.10.2 to 0.33.0"),
+    (
+        re.compile(r"Explicitly set \((?P<kv_gib>[\d.]+)/[\d.]+\) GiB for KV cache"),
+        "0.26.0 to 0.33.0, CPU",
+    ),
+    (re.compile(r"KV cache size: (?P<kv_tokens>[\d,]+) tokens"), "0.10.2 to 0.33.0"),
+    (
+        re.compile(
+            r"Maximum concurrency for (?P<max_model_len>[\d,]+) tokens per request:"
+            r" (?P<max_concurrency>[\d.]+)x"
+        ),
+        "0.10.2 to 0.33.0; one line with the size from 0.28.0",
+    ),
+)
+_COUNTS = ("kv_tokens", "max_model_len")
+
+
+def figures_of(lines: t.Iterable[str]) -> dict[str, float | int]:
+    """Return what a log tells of memory: `weights_gib`, `kv_gib`, `kv_tokens`, `max_model_len`,
+    `max_concurrency`; a figure that it does not tell has no key.
+
+    Every tensor parallel worker tells its own: of the KV cache the least counts, since vLLM gives
+    all of them that many blocks, and of the weights the most.
+    """
+    figures: dict[str, float | int] = {}
+    for line in lines:
+        for pattern, _releases in _FIGURES:
+            match = pattern.search(line)
+            for name, text in match.groupdict().items() if match else ():
+                plain = text.replace(",", "")
+                value = int(plain) if name in _COUNTS else float(plain)
+                choose = max if name == "weights_gib" else min
+                figures[name] = choose(value, figures.get(name, value))
+    return figures
+
+
 class PhaseTime(t.NamedTuple):
     """A phase and how long it took (or has taken so far), in seconds."""
 

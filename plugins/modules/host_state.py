@@ -60,8 +60,16 @@ options:
     type: bool
     default: false
   instances_directory:
-    description: State directory of the role C(vllm), below which instances are looked for.
+    description:
+      - State directory of the role C(vllm), below which instances are looked for. Units and
+        containers of those that are found are in RV(host_state.services) and
+        RV(host_state.containers) too.
     type: path
+  model_configs:
+    description: Directories of models whose C(config.json) is read.
+    type: list
+    elements: path
+    default: []
   ports:
     description: TCP ports for which the listening process is looked up.
     type: list
@@ -165,6 +173,7 @@ host_state:
         - vLLM instances below O(instances_directory), with the ids and images of their releases and
           the one that is in force. C(publish) is where that one listens.
         - C(proved_at) is when a token of it was last seen, in seconds since the epoch, or null.
+        - C(replica_of) is the instance whose replica it is, or null.
       type: list
       elements: dict
       sample:
@@ -173,8 +182,18 @@ host_state:
           current: 3f9c0a1b2c3d
           publish: 127.0.0.1:8000
           proved_at: 1795237751.5
+          replica_of: null
           releases: [3f9c0a1b2c3d]
           images: [docker.io/vllm/vllm-openai@sha256:aa11...]
+    model_configs:
+      description:
+        - Model by directory. C(config) is the content of its C(config.json), null where there is
+          none that can be read. C(checkpoint_bytes) is the size of the weights beside it.
+      type: dict
+      sample:
+        /srv/models/gpt-oss-20b:
+          config: {model_type: gpt_oss, num_hidden_layers: 24}
+          checkpoint_bytes: 13761264768
     images:
       description: Image by reference; null where it is not on the host, or no Docker answers.
       type: dict
@@ -281,6 +300,7 @@ class Reader:
     def read(self) -> dict[str, t.Any]:
         """Return the state. Raises HostStateError for what is there and cannot be read."""
         self._reject_relative_paths()
+        self._guarded(self._instances)
         parts = (self._packages, self._services, self._systemd, self._containers)
         threads = [threading.Thread(target=self._guarded, args=(part,)) for part in parts]
         for thread in threads:
@@ -307,12 +327,26 @@ class Reader:
             self._errors.append(error)
 
     def _reject_relative_paths(self) -> None:
-        for parameter in ("paths", "read", "disks"):
+        for parameter in ("paths", "read", "disks", "model_configs"):
             for path in self._wanted[parameter]:
                 if not os.path.isabs(path):
                     raise host.HostStateError(
                         f"{parameter}: {path!r} is not an absolute path: start it with a slash."
                     )
+
+    def _instances(self) -> None:
+        """Look for instances first: their units and containers are read with the others."""
+        found = host.instances(self._wanted["instances_directory"] or "")
+        self._state["instances"] = found
+        self._wanted = {
+            **self._wanted,
+            "services": _joined(
+                self._wanted["services"], [f"vllm@{each['name']}.service" for each in found]
+            ),
+            "containers": _joined(
+                self._wanted["containers"], [f"vllm-{each['name']}" for each in found]
+            ),
+        }
 
     def _packages(self) -> None:
         self._state["packages"] = host.packages(self._wanted["packages"])
@@ -339,10 +373,15 @@ class Reader:
             cpus=os.cpu_count(),
             nvidia_gpus=host.nvidia_gpus(root),
             cdi_devices=host.cdi_devices(root),
-            instances=host.instances(wanted["instances_directory"] or ""),
+            model_configs={path: host.model_config(path) for path in wanted["model_configs"]},
             listening=host.listening(wanted["ports"], root),
             python=platform.python_version(),
         )
+
+
+def _joined(asked: t.Sequence[str], found: t.Sequence[str]) -> list[str]:
+    """Return what was asked for and, behind it, what was found besides."""
+    return [*asked, *(name for name in found if name not in asked)]
 
 
 def argument_spec() -> dict[str, t.Any]:
@@ -355,6 +394,7 @@ def argument_spec() -> dict[str, t.Any]:
         "images": "str",
         "containers": "str",
         "ports": "int",
+        "model_configs": "path",
     }
     lists = {
         name: {"type": "list", "elements": kind, "default": []} for name, kind in elements.items()

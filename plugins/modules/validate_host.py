@@ -14,6 +14,8 @@ description:
   - Holds what the inventory asks against facts and against what
     M(baremetal.vllm.host_state) has read, on the controller. It fails with one sentence for each
     problem, all of them at once.
+  - Plans every instance on the way, and fails with the sentence of what cannot be, such as too
+    little memory on the GPUs.
   - Checked are the distribution, systemd, GPUs on the PCI bus, model directories, ports and free
     disk space.
 options:
@@ -26,6 +28,18 @@ options:
     type: list
     elements: dict
     default: []
+  gpu_info:
+    description:
+      - The fact of that name, from M(baremetal.vllm.gpu_info). Needed where an instance wants GPUs.
+    type: dict
+  vllm_release:
+    description: vLLM release that instances are planned for; empty plans none.
+    type: str
+    default: ""
+  shutdown_timeout:
+    description: Seconds that running requests get when an engine is stopped.
+    type: int
+    default: 60
   ports:
     description: Further ports that will be listened on.
     type: list
@@ -85,6 +99,8 @@ EXAMPLES = r"""
   baremetal.vllm.validate_host:
     host_state: "{{ __preflight_host_state.host_state }}"
     instances: "{{ vllm_instances }}"
+    gpu_info: "{{ ansible_facts['gpu_info'] }}"
+    vllm_release: "{{ vllm_release }}"
     ports:
       - port: "{{ edge_port }}"
         what: edge_port
@@ -95,6 +111,27 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+plans:
+  description:
+    - Plan by instance. C(flags), C(env), C(tensor_parallel_size), C(replicas), C(memory_gib),
+      C(kv_tokens), C(max_concurrency) and C(reasons) are as in C(plan.json) of a release.
+    - C(devices) has the CDI names of the GPUs for each replica. C(in_use) is a sentence where
+      others hold memory that the instance needs, else empty.
+  returned: always
+  type: dict
+  sample:
+    gpt-oss-20b:
+      flags: {tensor-parallel-size: 1}
+      env: {}
+      tensor_parallel_size: 1
+      replicas: 1
+      memory_gib:
+        {total: 139.8, weights: 13.03, activation: 2.87, cuda_graphs: 0.58, other: 0.23, kv: 111.94}
+      kv_tokens: 4341729
+      max_concurrency: 33.12
+      reasons: []
+      devices: [[GPU-8a56a4bc-b184-a047-2620-be19ba913c3d]]
+      in_use: ""
 msg:
   description: How many problems there are, then one line for each.
   returned: failure

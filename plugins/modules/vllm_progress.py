@@ -103,6 +103,34 @@ phases:
   sample:
     - {phase: starting, seconds: 9.1}
     - {phase: loading weights, seconds: 6.4}
+figures:
+  description:
+    - What the log tells of memory so far. A figure that it has not told has no key.
+    - Of several tensor parallel workers the least KV cache and the most weights count.
+  returned: success
+  type: dict
+  contains:
+    weights_gib:
+      description: C(Model loading took), GiB on one GPU.
+      type: float
+    kv_gib:
+      description: C(Available KV cache memory), GiB on one GPU; what the CPU engine was given.
+      type: float
+    kv_tokens:
+      description: C(KV cache size) in tokens.
+      type: int
+    max_model_len:
+      description: The context in tokens that C(max_concurrency) is for.
+      type: int
+    max_concurrency:
+      description: C(Maximum concurrency), requests of that context at once.
+      type: float
+  sample:
+    weights_gib: 13.03
+    kv_gib: 111.94
+    kv_tokens: 4341729
+    max_model_len: 131072
+    max_concurrency: 33.12
 unit_state:
   description: What systemd says of the unit.
   returned: success
@@ -151,6 +179,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.baremetal.vllm.plugins.module_utils._startup_log import (
+    figures_of,
     phases_of,
     pieces_of,
 )
@@ -254,6 +283,7 @@ def main() -> None:
         seconds=progress.seconds,
         elapsed=round(max(0.0, now - started), 1),
         phases=[time_of._asdict() for time_of in phases],
+        figures=figures_of(piece for _moment, message in entries for piece in pieces_of(message)),
         unit_state=state,
         log=lines[-count:] if count > 0 else [],
     )

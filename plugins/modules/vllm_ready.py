@@ -50,6 +50,11 @@ options:
     description: How long to wait, in seconds.
     type: int
     default: 1800
+  prediction:
+    description:
+      - What the plan predicts, as C(plan.json) of a release has it. When vLLM is ready, the figures
+        of its log are printed beside it; a difference of more than 3 % (and 0.5 GiB) is a warning.
+    type: dict
 seealso:
   - module: baremetal.vllm.vllm_health
   - module: baremetal.vllm.vllm_progress
@@ -132,6 +137,17 @@ phases:
     - {phase: starting, seconds: 9.1}
     - {phase: loading weights, seconds: 6.4}
     - {phase: compiling, seconds: 21.0}
+figures:
+  description: What the log told of memory, as RV(baremetal.vllm.vllm_progress#module:figures).
+  returned: always
+  type: dict
+comparison:
+  description: The line that compares them with O(prediction); empty where nothing is compared.
+  returned: success
+  type: str
+  sample: >-
+    gpt-oss-20b on gpu1: KV cache 111.9 GiB predicted, 111.9 GiB reported (+0.0 %);
+    4,341,729 tokens, 33.12x as predicted
 log:
   description: The last lines of the unit and its container.
   returned: on failure

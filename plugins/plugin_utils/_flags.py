@@ -26,7 +26,6 @@ OWNED_FLAGS = {
     "download-dir": "set vllm_state_directory",
     "hf-token": "set vllm_hf_token",
     "host": "let the groups gpu_hosts and edge_hosts decide the address",
-    "max-model-len": "set the instance's max_model_len",
     "model": "set the instance's model",
     "port": "set the instance's port",
     "revision": "write the instance's model as org/name@revision",

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import (
+    HostPlans,
+    engines,
     gpu_devices,
     is_local,
     is_present,
-    port_of,
 )
 
 SUPPORTED = (("Debian", "12"), ("Debian", "13"), ("Ubuntu", "22.04"), ("Ubuntu", "24.04"))
@@ -31,6 +32,7 @@ def check_host(
     ports: Sequence[Mapping[str, Any]] = (),
     own_ports: Sequence[int] = (),
     disk_needs: Sequence[Mapping[str, Any]] = (),
+    planned: HostPlans | None = None,
 ) -> list[str]:
     """All that keeps this host from serving, one sentence each.
 
@@ -40,19 +42,37 @@ def check_host(
     :param ports: further ports that will be listened on: ``{port, what}``.
     :param own_ports: ports on which this collection's services listen already.
     :param disk_needs: free space wanted: ``{path, need_gib, what}``.
+    :param planned: what ``_instance_plans.plan_on`` made of the instances.
     """
+    planned = planned or HostPlans()
     wanted = [instance for instance in instances if is_present(instance)]
     problems = _check_platform(facts, state)
     if wanted:
-        problems += _check_gpus(state, wanted)
+        # Without a GPU that Docker can give there is nothing to plan for.
+        problems += _check_gpus(state, wanted) or [
+            *planned.problems,
+            *_check_devices(state, wanted, planned),
+        ]
         problems += _check_engine(facts, state, wanted)
     problems += _check_forgotten(state, instances)
     problems += _check_models(state, wanted)
-    problems += _check_ports(state, wanted, ports, own_ports)
+    problems += _check_ports(state, engines(wanted, planned.plans), ports, own_ports)
+    problems += _check_memory(state, planned)
     problems += _check_disks(state, disk_needs)
     problems += _check_daemon_json(state)
     problems += _check_nginx(state) if ports else []
     return [f"{hostname}: {problem}" for problem in problems]
+
+
+def _check_memory(state: Mapping[str, Any], planned: HostPlans) -> list[str]:
+    """An engine that runs has its memory; one that does not would not get it."""
+    services = state.get("services") or {}
+    return [
+        entry["in_use"]
+        for name, entry in planned.plans.items()
+        if entry["in_use"]
+        and (services.get(f"vllm@{name}.service") or {}).get("active") != "active"
+    ]
 
 
 def _check_platform(facts: Mapping[str, Any], state: Mapping[str, Any]) -> list[str]:
@@ -76,28 +96,39 @@ def _check_platform(facts: Mapping[str, Any], state: Mapping[str, Any]) -> list[
 
 
 def _check_gpus(state: Mapping[str, Any], wanted: Sequence[Instance]) -> list[str]:
-    """GPUs are given by CDI names, so the names that the host's specification has decide."""
+    """GPUs are given by CDI, so without a specification there are none."""
+    if _named(state):
+        return []
     users = [instance for instance in wanted if gpu_devices(instance.get("gpus", "all"))]
-    named = [
+    if users and state.get("nvidia_gpus"):
+        return [
+            "has NVIDIA GPUs but no CDI specification names them; install the driver and the"
+            " NVIDIA container toolkit, then run"
+            " `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`."
+        ]
+    return [
+        f"vllm_instances ({instance['name']}) wants GPUs ({_words(instance)}) but no NVIDIA GPU"
+        " is on the PCI bus; fit one, or set gpus: none for the CPU engine."
+        for instance in users
+    ]
+
+
+def _named(state: Mapping[str, Any]) -> list[str]:
+    return [
         device.partition("=")[2]
         for device in state.get("cdi_devices") or []
         if device.startswith(_CDI_KIND)
     ]
-    if users and not named:
-        if state.get("nvidia_gpus"):
-            return [
-                "has NVIDIA GPUs but no CDI specification names them; install the driver and the"
-                " NVIDIA container toolkit, then run"
-                " `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`."
-            ]
-        return [
-            f"vllm_instances ({instance['name']}) wants GPUs ({_words(instance)}) but no NVIDIA GPU"
-            " is on the PCI bus; fit one, or set gpus: none for the CPU engine."
-            for instance in users
-        ]
+
+
+def _check_devices(
+    state: Mapping[str, Any], wanted: Sequence[Instance], planned: HostPlans
+) -> list[str]:
+    """Docker finds only those names that the host's specification has."""
+    named = _named(state)
     problems = []
-    for instance in users:
-        missing = [d for d in gpu_devices(instance.get("gpus", "all")) or [] if d not in named]
+    for instance in wanted:
+        missing = [device for device in _devices(instance, planned) if device not in named]
         if missing:
             problems.append(
                 f"vllm_instances ({instance['name']}) wants GPUs {', '.join(missing)} but the"
@@ -105,6 +136,17 @@ def _check_gpus(state: Mapping[str, Any], wanted: Sequence[Instance]) -> list[st
                 " `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml` if it is out of date."
             )
     return problems
+
+
+def _devices(instance: Instance, planned: HostPlans) -> list[str]:
+    """CDI names that an instance will be given; none where the plan was refused."""
+    entry = planned.plans.get(instance["name"])
+    if entry is None and planned.problems:
+        return []
+    devices = (entry or {}).get("devices")
+    if devices is None:
+        return gpu_devices(instance.get("gpus", "all")) or []
+    return [device for replica in devices for device in replica]
 
 
 def _check_engine(
@@ -132,7 +174,7 @@ def _check_forgotten(state: Mapping[str, Any], listed: Sequence[Instance]) -> li
         f"has the instance {entry['name']}, which vllm_instances does not name; list it with"
         " state: absent to remove it."
         for entry in state.get("instances") or []
-        if entry["name"] not in names and entry.get("current")
+        if not {entry["name"], entry.get("replica_of")} & names and entry.get("current")
     ]
 
 
@@ -162,13 +204,34 @@ def _check_models(state: Mapping[str, Any], wanted: Sequence[Instance]) -> list[
 
 def _check_ports(
     state: Mapping[str, Any],
-    wanted: Sequence[Instance],
+    wanted: Sequence[Mapping[str, Any]],
     ports: Sequence[Mapping[str, Any]],
     own_ports: Sequence[int],
 ) -> list[str]:
-    uses = {port_of(instance): f"vllm_instances ({instance['name']})" for instance in wanted}
-    uses |= {int(entry["port"]): str(entry["what"]) for entry in ports}
     problems = []
+    uses: dict[int, str] = {}
+    names: dict[str, str] = {}
+    for engine in wanted:
+        what = f"vllm_instances ({engine['name']})"
+        if engine["port"] in uses:
+            problems.append(
+                f"{what} wants port {engine['port']}, which {uses[engine['port']]} has too;"
+                " replicas take the ports after their instance's, leave room for them."
+            )
+        if engine["name"] in names:
+            problems.append(
+                f"vllm_instances ({engine['instance']}) would name an engine {engine['name']}, as"
+                f" {names[engine['name']]} does; rename one of them."
+            )
+        uses.setdefault(engine["port"], what)
+        names.setdefault(engine["name"], f"vllm_instances ({engine['instance']})")
+    for entry in ports:
+        if int(entry["port"]) in uses and not _said_of_inventory(wanted, int(entry["port"])):
+            problems.append(
+                f"{uses[int(entry['port'])]} wants port {entry['port']}, which is {entry['what']};"
+                " replicas take the ports after their instance's, leave room for them."
+            )
+        uses[int(entry["port"])] = str(entry["what"])
     # A port of ours is free only to the instance that has it now.
     held = {
         str(entry["publish"]).rpartition(":")[2]: entry["name"]
@@ -186,6 +249,11 @@ def _check_ports(
                 f" ({others[0].get('address', '*')}); stop it or choose another port."
             )
     return problems
+
+
+def _said_of_inventory(wanted: Sequence[Mapping[str, Any]], port: int) -> bool:
+    """Whether an instance itself has that port: the check of the inventory tells it then."""
+    return any(engine["port"] == port and engine["name"] == engine["instance"] for engine in wanted)
 
 
 def _check_disks(state: Mapping[str, Any], disk_needs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -12,9 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import (
-    is_local,
     is_present,
-    port_of,
     split_image,
 )
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._release import build
@@ -58,18 +56,21 @@ def plan_host(
     settings: Mapping[str, Any],
     state: Mapping[str, Any],
     pulled_digest: str | None = None,
+    plans: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Everything that the roles need to know of this host.
 
     :param instances: entries of vllm_instances.
     :param settings: fields of :class:`_release.Settings`; ``image`` as in the inventory.
     :param state: result of host_state, with images, containers, services and instances.
-    :returns: ``releases`` (see :func:`_release.build`; ``proved`` says whether the process that
-        runs has generated a token), ``pending`` (the releases that do not run),
-        ``remove`` (instances with state absent that are on the host), ``serving`` (whether one of
-        the pending instances runs an older release), ``endpoints``, and ``directories`` and
-        ``files`` for the module file_set.
-    :raises ValueError: an instance cannot be built.
+    :param plans: instance -> its plan, as ``_instance_plans`` makes them.
+    :returns: ``releases``, one for each replica of each instance (see :func:`_release.build`;
+        ``proved`` says whether the process that runs has generated a token, ``gives_way`` names the
+        units that stop before it starts), ``pending`` (the releases that do not run),
+        ``remove`` (instances that are on the host and shall not be, replicas among them),
+        ``serving`` (whether one of the pending instances runs an older release), ``endpoints``, and
+        ``directories`` and ``files`` for the module file_set.
+    :raises ValueError: an instance cannot be built, or would start on a GPU that others fill.
     """
     found = (state.get("images") or {}).get(settings["image"])
     by_digest = {
@@ -78,32 +79,75 @@ def plan_host(
         "reference": settings["image"],
     }
     present = [instance for instance in instances if is_present(instance)]
-    releases = [build(instance, by_digest) for instance in present]
-    releases = [release | {"proved": _is_proved(release, state)} for release in releases]
+    releases = [
+        build(instance, by_digest, plan, replica)
+        for instance in present
+        for plan in [(plans or {}).get(instance["name"])]
+        for replica in range(1, (plan or {}).get("replicas", 1) + 1)
+    ]
+    remove = _to_remove(instances, releases, state)
+    releases = [
+        release
+        | {"proved": _is_proved(release, state), "gives_way": _giving_way(release, remove, state)}
+        for release in releases
+    ]
     pending = [release for release in releases if not _runs(release, state)]
-    known = {entry["name"] for entry in state.get("instances") or []}
+    _refuse_full_gpus(pending, plans or {})
     return {
         "releases": releases,
         "pending": pending,
         "serving": any(_is_active(release["unit"], state) for release in pending),
-        "remove": [
-            instance
-            for instance in instances
-            if not is_present(instance) and instance["name"] in known
-        ],
+        "remove": remove,
         "endpoints": [
             {
-                "name": instance["name"],
+                "name": release["name"],
                 "address": settings["listen_address"],
-                "port": port_of(instance),
+                "port": release["port"],
                 "in_rotation": True,
             }
-            for instance in present
+            for release in releases
         ],
-        "directories": _directories(present, by_digest)
+        "directories": _directories(releases, by_digest)
         + [{"path": release["directory"], "mode": "0755"} for release in releases],
         "files": _files(releases),
     }
+
+
+def _to_remove(
+    instances: Sequence[Mapping[str, Any]],
+    releases: Sequence[Mapping[str, Any]],
+    state: Mapping[str, Any],
+) -> list[dict[str, str]]:
+    """Instances of the inventory that are absent, and replicas that no plan has any more."""
+    listed = {instance["name"] for instance in instances}
+    wanted = {release["name"] for release in releases}
+    return [
+        {"name": entry["name"], "replica_of": entry.get("replica_of") or ""}
+        for entry in state.get("instances") or []
+        if entry["name"] not in wanted
+        and (entry["name"] in listed or entry.get("replica_of") in listed)
+    ]
+
+
+def _giving_way(
+    release: Mapping[str, Any], remove: Sequence[Mapping[str, str]], state: Mapping[str, Any]
+) -> list[str]:
+    """Replicas that are not wanted any more hold GPUs that their instance may want now."""
+    units = [
+        f"vllm@{entry['name']}.service"
+        for entry in remove
+        if entry["replica_of"] == release["served_name"]
+    ]
+    return [unit for unit in units if _is_active(unit, state)]
+
+
+def _refuse_full_gpus(
+    pending: Sequence[Mapping[str, Any]], plans: Mapping[str, Mapping[str, Any]]
+) -> None:
+    for release in pending:
+        in_use = plans.get(release["served_name"], {}).get("in_use")
+        if in_use:
+            raise ValueError(in_use)
 
 
 def _runs(release: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
@@ -133,17 +177,17 @@ def _is_active(unit: str, state: Mapping[str, Any]) -> bool:
 
 
 def _directories(
-    instances: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
+    releases: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     state_directory = settings["state_directory"]
     user, _colon, group = str(settings["container_user"]).partition(":")
     # What the engine caches is code that it loads again: nobody else may write or read there.
     private = {"mode": "0700", "owner": user, "group": group or "0"}
     wanted: list[dict[str, Any]] = [{"path": state_directory, "mode": "0755"}]
-    if any(not is_local(instance["model"]) for instance in instances):
+    if any(release["fetched_mark"] for release in releases):
         wanted.append({"path": f"{state_directory}/models", **private})
-    for instance in instances:
-        root = f"{state_directory}/{instance['name']}"
+    for release in releases:
+        root = f"{state_directory}/{release['name']}"
         wanted += [
             {"path": root, "mode": "0755"},
             {"path": f"{root}/releases", "mode": "0755"},

@@ -5,15 +5,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._flags import (
+    canonical,
     catalogue,
     check_environment,
     check_options,
 )
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._specs import shown
+
+if TYPE_CHECKING:
+    from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.types import Plan
 
 DEFAULT_PORT = 8000
 
@@ -31,6 +36,24 @@ _REPOSITORY = re.compile(
 _RELEASE_TAG = re.compile(r"v([0-9]+(?:\.[0-9]+)+)(?:-.*)?")
 
 
+@dataclass
+class HostPlans:
+    """What was found for one host.
+
+    :param plans: instance -> keys of plan.json, with ``devices`` (a list of CDI names for each
+        replica; None for those that ``gpus`` names) and ``in_use`` (a sentence where others hold
+        memory that it needs, else empty).
+    :param planned: instance -> the plan itself, where there is one.
+    :param problems: sentences of instances that cannot be.
+    :param notes: sentences that an operator should read once.
+    """
+
+    plans: dict[str, dict[str, Any]] = field(default_factory=dict)
+    planned: dict[str, Plan] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
 def is_present(instance: Mapping[str, Any]) -> bool:
     return bool(instance.get("state", "present") != "absent")
 
@@ -43,6 +66,27 @@ def is_local(model: str) -> bool:
 def port_of(instance: Mapping[str, Any]) -> int:
     port: int = instance.get("port", DEFAULT_PORT)
     return port
+
+
+def replica_name(name: str, number: int) -> str:
+    """Name of an instance's replica, from 1: unit, container and releases are called so."""
+    return name if number == 1 else f"{name}-{number}"
+
+
+def engines(
+    instances: Iterable[Mapping[str, Any]], plans: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """``instance``, ``name`` and ``port`` of every engine: one for each replica."""
+    return [
+        {
+            "instance": instance["name"],
+            "name": replica_name(instance["name"], number),
+            "port": port_of(instance) + number - 1,
+        }
+        for instance in instances
+        if is_present(instance)
+        for number in range(1, plans.get(instance["name"], {}).get("replicas", 1) + 1)
+    ]
 
 
 def gpu_devices(gpus: Any) -> list[str] | None:
@@ -91,8 +135,13 @@ def check_instance(instance: Mapping[str, Any], release: str) -> list[str]:
             " of different indices or UUIDs (GPU-...)."
         )
     length = instance.get("max_model_len", "auto")
-    if length != "auto" and not _is_count(length):
+    if length != "auto" and not is_count(length):
         problems.append(f".max_model_len is {shown(length)}; it must be auto or a count of tokens.")
+    given = [key for key in instance.get("options", {}) if canonical(str(key)) == "max-model-len"]
+    if given and length != "auto":
+        problems.append(
+            f".options.{given[0]} says the same as max_model_len, which is {length}; keep one."
+        )
     if release:
         for key, problem in check_options(instance.get("options", {}), release).items():
             problems.append(f".options.{key} {problem}")
@@ -101,7 +150,7 @@ def check_instance(instance: Mapping[str, Any], release: str) -> list[str]:
     return problems
 
 
-def _is_count(value: Any) -> bool:
+def is_count(value: Any) -> bool:
     if isinstance(value, bool):
         return False
     return (isinstance(value, int) and value > 0) or (isinstance(value, str) and value.isdigit())

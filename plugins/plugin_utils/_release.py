@@ -28,6 +28,7 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import (
     gpu_devices,
     is_local,
     port_of,
+    replica_name,
 )
 
 # Where things are in the container.
@@ -86,40 +87,107 @@ class Settings:
         return cls(**arguments)
 
 
-def build(instance: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The release of an instance.
+# What plan.json says. It is no part of a release's id: an engine is not restarted because a reason
+# is worded better.
+_PLAN = "plan.json"
+_PLAN_KEYS = (
+    "flags",
+    "env",
+    "tensor_parallel_size",
+    "replicas",
+    "memory_gib",
+    "kv_tokens",
+    "max_concurrency",
+    "reasons",
+    "notes",
+)
+
+
+def build(
+    instance: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    plan: Mapping[str, Any] | None = None,
+    replica: int = 1,
+) -> dict[str, Any]:
+    """The release of an instance, or of one of its replicas.
 
     :param instance: an entry of vllm_instances.
     :param settings: the fields of :class:`Settings`.
-    :returns: ``name``, ``id`` (hex), ``directory``, ``files`` (name -> text), ``publish``
-        (``address:port``), ``unit``, ``container``, ``image``, ``url``, and ``fetched_mark``: the
-        file that says that the weights are in the host's cache, None for a local directory.
+    :param plan: as ``_instance_plans`` makes it; without one the GPUs are those that ``gpus`` names
+        and the flags those that need no GPU.
+    :param replica: from 1; the second one is ``<name>-2`` on the next port, under the same model
+        name.
+    :returns: ``name``, ``served_name``, ``id`` (hex), ``directory``, ``files`` (name -> text),
+        ``publish`` (``address:port``), ``port``, ``unit``, ``container``, ``image``, ``url``,
+        ``prediction`` (what plan.json says of memory and KV cache), and ``fetched_mark``: the file
+        that says that the weights are in the host's cache, None for a local directory.
     :raises ValueError: an option or a variable that the release does not know, or unreadable gpus.
     """
     shared = Settings.from_mapping(settings)
     _refuse_invalid(instance, shared.release)
-    name = instance["name"]
+    plan = plan or _unplanned(instance, shared.release)
+    engine = _Engine(instance, plan, replica)
+    name, port = engine.name, engine.port
     directory = f"{shared.state_directory}/{name}/releases/{_ID}"
-    publish = f"{_bracketed(shared.listen_address)}:{port_of(instance)}"
+    publish = f"{_bracketed(shared.listen_address)}:{port}"
     files = {
-        "config.yaml": _config(instance, shared),
-        "environment": _environment(instance, shared),
-        "run": _run(instance, shared, directory, publish),
-        "release.json": _receipt(instance, shared, publish),
+        "config.yaml": _config(engine, shared),
+        "environment": _environment(engine, shared),
+        "run": _run(engine, shared, directory, publish),
+        "release.json": _receipt(engine, shared, publish),
     }
     identity = _identity(files)
+    said = {key: plan[key] for key in _PLAN_KEYS if key in plan}
+    files[_PLAN] = json.dumps(said, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     return {
         "name": name,
+        "served_name": instance["name"],
         "id": identity,
         "directory": directory.replace(_ID, identity),
         "files": {file: text.replace(_ID, identity) for file, text in files.items()},
         "publish": publish,
+        "port": port,
         "unit": f"vllm@{name}.service",
         "container": f"vllm-{name}",
         "image": shared.image,
-        "url": _url(shared.listen_address, port_of(instance)),
+        "url": _url(shared.listen_address, port),
+        "prediction": {
+            key: plan.get(key) for key in ("memory_gib", "kv_tokens", "max_concurrency")
+        },
         "fetched_mark": _fetched_mark(instance, shared),
     }
+
+
+@dataclass(frozen=True)
+class _Engine:
+    """One process to run: an instance, its plan, and which of its replicas this is."""
+
+    instance: Mapping[str, Any]
+    plan: Mapping[str, Any]
+    replica: int
+
+    @property
+    def name(self) -> str:
+        return replica_name(self.instance["name"], self.replica)
+
+    @property
+    def port(self) -> int:
+        return port_of(self.instance) + self.replica - 1
+
+    @property
+    def devices(self) -> list[str]:
+        """CDI names of its GPUs."""
+        planned = self.plan.get("devices")
+        if planned is None:
+            return gpu_devices(self.instance.get("gpus", "all")) or []
+        return list(planned[self.replica - 1])
+
+
+def _unplanned(instance: Mapping[str, Any], release: str) -> Mapping[str, Any]:
+    """Imported when it is needed: Ansible compiles collections anew in every worker."""
+    from ansible_collections.baremetal.vllm.plugins.plugin_utils import _instance_plans
+
+    return _instance_plans.unplanned(instance, release)
 
 
 def _refuse_invalid(instance: Mapping[str, Any], release: str) -> None:
@@ -153,11 +221,6 @@ def _url(address: str, port: int) -> str:
     return f"http://{_bracketed(reachable)}:{port}"
 
 
-def _is_gpt_oss(instance: Mapping[str, Any]) -> bool:
-    names = f"{instance['name']} {instance['model']}".lower()
-    return "gpt-oss" in names or "gpt_oss" in names
-
-
 def _own_flags(instance: Mapping[str, Any], shared: Settings) -> dict[str, Any]:
     """The flags that the collection sets, in the order in which a reader looks for them."""
     model, _at, revision = instance["model"].partition("@")
@@ -175,16 +238,15 @@ def _own_flags(instance: Mapping[str, Any], shared: Settings) -> dict[str, Any]:
     flags["shutdown-timeout"] = shared.shutdown_timeout
     flags["sse-keep-alive-interval"] = _SSE_KEEP_ALIVE
     flags["disable-fastapi-docs"] = True
-    if _is_gpt_oss(instance):
-        flags["enable-auto-tool-choice"] = True
-        flags["tool-call-parser"] = "openai"
     known = catalogue()
     return {name: value for name, value in flags.items() if known.has_flag(name, shared.release)}
 
 
-def _config(instance: Mapping[str, Any], shared: Settings) -> str:
-    flags = _own_flags(instance, shared)
-    options = normalise(instance.get("options", {}))
+def _config(engine: _Engine, shared: Settings) -> str:
+    options = normalise(engine.instance.get("options", {}))
+    flags = _own_flags(engine.instance, shared)
+    flags |= {name: value for name, value in engine.plan["flags"].items() if name not in options}
+    # Sorted, so that the order in which a person writes them makes no other release.
     flags |= {name: options[name] for name in sorted(options)}
     lines: dict[str, Any] = {}
     for name, value in flags.items():
@@ -195,7 +257,7 @@ def _config(instance: Mapping[str, Any], shared: Settings) -> str:
         lines, sort_keys=False, default_flow_style=False, allow_unicode=True, width=10_000
     )
     return (
-        f"# Managed by Ansible (baremetal.vllm): flags of the vLLM instance {instance['name']}.\n"
+        f"# Managed by Ansible (baremetal.vllm): flags of the vLLM instance {engine.name}.\n"
         f"# Change vllm_instances in the inventory instead; this release is {_ID}.\n{text}"
     )
 
@@ -223,9 +285,12 @@ def _json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
-def _environment(instance: Mapping[str, Any], shared: Settings) -> str:
+def _environment(engine: _Engine, shared: Settings) -> str:
     """Docker's ``--env-file``: a name, an equals sign and the value as it is, without quotes."""
-    variables = {
+    instance = engine.instance
+    variables = {str(name): str(value) for name, value in engine.plan["env"].items()}
+    # The role's own variables say the same of some, and a person may have set them.
+    variables |= {
         "CUDA_CACHE_PATH": f"{_CACHE}/nv",
         "DO_NOT_TRACK": "1",
         "FLASHINFER_WORKSPACE_BASE": _HOME,  # FlashInfer appends .cache/flashinfer
@@ -253,8 +318,8 @@ def _environment(instance: Mapping[str, Any], shared: Settings) -> str:
     return f"# Managed by Ansible (baremetal.vllm). Secrets are in a file of their own.\n{lines}"
 
 
-def _run(instance: Mapping[str, Any], shared: Settings, directory: str, publish: str) -> str:
-    name = instance["name"]
+def _run(engine: _Engine, shared: Settings, directory: str, publish: str) -> str:
+    instance, name = engine.instance, engine.name
     secrets = shared.secrets_file or f"{shared.config_directory}/{name}.secrets"
     state = shared.state_directory
     arguments = [
@@ -284,8 +349,7 @@ def _run(instance: Mapping[str, Any], shared: Settings, directory: str, publish:
         arguments.append(("--mount", _mount(instance["model"], _MODEL, readonly=True)))
     else:
         arguments.append(("--mount", _mount(f"{state}/models", _HUB)))
-    devices = gpu_devices(instance.get("gpus", "all")) or []
-    arguments += [("--device", f"nvidia.com/gpu={device}") for device in devices]
+    arguments += [("--device", f"nvidia.com/gpu={device}") for device in engine.devices]
     arguments += [(shared.image,), ("--config", _CONFIG)]
     head = f"#!/bin/sh\n# Managed by Ansible (baremetal.vllm): runs the vLLM instance {name}.\n"
     command = "exec /usr/bin/docker run"
@@ -314,15 +378,17 @@ def _mount(source: str, target: str, readonly: bool = False) -> str:
     return f"type=bind,source={source},target={target}" + (",readonly" if readonly else "")
 
 
-def _receipt(instance: Mapping[str, Any], shared: Settings, publish: str) -> str:
+def _receipt(engine: _Engine, shared: Settings, publish: str) -> str:
     receipt = {
         "id": _ID,
         "image": shared.image,
-        "model": instance["model"],
-        "name": instance["name"],
+        "model": engine.instance["model"],
+        "name": engine.name,
         "publish": publish,
         "vllm_release": shared.release,
     }
+    if engine.replica > 1:
+        receipt["replica_of"] = engine.instance["name"]
     if shared.reference:
         receipt["reference"] = shared.reference
     if shared.secrets_digest:

@@ -54,3 +54,16 @@ def test_both_secrets_reach_the_process(gpu_host: Host, scenario: Scenario) -> N
 
 def test_host_that_fronts_itself_needs_no_packet_filter(gpu_host: Host) -> None:
     assert not gpu_host.file("/etc/systemd/system/vllm-firewall.service").exists
+
+
+def test_plan_is_made_for_the_gpu_and_the_options_win(gpu_host: Host, scenario: Scenario) -> None:
+    """The L4 that the stand-in shows; the intent alone would run more than four requests."""
+    config = yaml.safe_load(gpu_host.file(f"{scenario.current}/config.yaml").content_string)
+    assert config["tensor-parallel-size"] == 1
+    assert 0.8 < config["gpu-memory-utilization"] < 1
+    assert config["max-num-seqs"] == 4
+    plan = json.loads(gpu_host.file(f"{scenario.current}/plan.json").content_string)
+    assert 21.5 < plan["memory_gib"]["total"] < 22.5
+    assert plan["kv_tokens"] > 0
+    why = {reason["flag"]: reason["why"] for reason in plan["reasons"]}
+    assert "your option" in why["max-num-seqs"]

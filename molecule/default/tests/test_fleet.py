@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import time
@@ -121,6 +122,28 @@ def test_verify_and_status_say_what_runs(scenario: Scenario) -> None:
     assert status.code == 0, status.output
     for host in scenario.gpu_hosts:
         assert re.search(rf"{host} +{scenario.instance} +ready", status.output), status.output
+
+
+def test_engines_report_what_the_plan_predicts(scenario: Scenario) -> None:
+    """The CPU engine is given its KV cache in bytes: what they hold is predicted to the token."""
+    for name in scenario.gpu_hosts:
+        host = lab_host(name)
+        plan = json.loads(host.file(f"{scenario.current}/plan.json").content_string)
+        log = host.check_output(f"journalctl --no-pager --output cat -u {scenario.unit}")
+        reported = re.findall(r"KV cache size: ([\d,]+) tokens.*request: ([\d.]+)x", log)[-1]
+        assert reported == (f"{plan['kv_tokens']:,}", f"{plan['max_concurrency']:.2f}")
+
+
+def test_plan_of_the_hosts_reads_and_changes_nothing(scenario: Scenario, tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    run = playbook("plan", extra={"plan_json": str(file)})
+    assert run.code == 0, run.output
+    written = json.loads(file.read_text())
+    for host in scenario.gpu_hosts:
+        assert run.recap(host)["failed"] == 0
+        tokens = written["hosts"][host][scenario.instance]["kv_tokens"]
+        assert f"{scenario.instance} on {host}: CPU engine" in run.output
+        assert f"{tokens:,} tokens" in run.output
 
 
 PACKAGED = next((ROOT / ".venv/lib").glob("python3*/site-packages"))

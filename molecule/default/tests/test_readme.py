@@ -24,6 +24,8 @@ RUN_BY = {
     "make venv": "make test begins with it",
     "ansible-galaxy collection install baremetal.vllm": "part `build`, from the built tarball",
     "ansible-playbook baremetal.vllm.site": "part `build`",
+    "ansible-playbook playbooks/plan.yml -e gpu_set=l4 -e model=openai/gpt-oss-20b -e intent=chat"
+    " -e vllm_release=0.32.0": "tests/unit/test_readme.py",
     "ansible-playbook -i inventories/homelab playbooks/site.yml": "test_homelab_inventory",
     "curl -s http://127.0.0.1:8080/v1/models": "test_models_as_the_homelab_asks",
     "ansible-playbook -i inventories/production playbooks/site.yml --check --diff": (

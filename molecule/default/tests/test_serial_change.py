@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 from conftest import ROOT, Scenario, address, lab_host, playbook
@@ -42,6 +43,12 @@ def test_a_changed_option_is_taken_over_by_one_host_after_the_other(scenario: Sc
     assert run.code == 0, run.output
 
     for host in scenario.gpu_hosts:
+        assert re.search(
+            rf"^{scenario.instance} on {host}: KV cache 0.25 GiB predicted, 0.25 GiB reported"
+            r" \(\+0\.0 %\); [\d,]+ tokens, [\d.]+x as predicted$",
+            run.output,
+            re.M,
+        ), run.output
         config = lab_host(host).file(f"{scenario.current}/config.yaml").content_string
         assert "max-num-seqs: 8" in config
         assert lab_host(host).file(scenario.current).linked_to != current[host]

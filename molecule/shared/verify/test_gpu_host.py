@@ -128,6 +128,7 @@ def test_release_is_whole_and_not_writable_by_others(gpu_host: Host, scenario: S
         ("environment", 0o644),
         ("run", 0o755),
         ("release.json", 0o644),
+        ("plan.json", 0o644),
     ):
         found = gpu_host.file(f"{scenario.current}/{name}")
         assert found.is_file, name

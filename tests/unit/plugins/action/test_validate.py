@@ -170,3 +170,41 @@ def test_a_host_tells_all_its_problems(tmp_path: Path) -> None:
     ):
         assert line.startswith(f"gpu-1: {start}")
     assert "needs 40 GiB" in lines[5]
+
+
+GPU: dict[str, Any] = {
+    "index": 0,
+    "uuid": "GPU-8a56a4bc-b184-a047-2620-be19ba913c3d",
+    "name": "NVIDIA L4",
+    "compute_capability": "8.9",
+    "memory_total_bytes": 24152899584,
+    "memory_reserved_bytes": 509607936,
+    "memory_used_bytes": 0,
+    "processes": [],
+}
+
+
+def test_what_the_gpus_cannot_hold_is_one_of_the_problems(tmp_path: Path) -> None:
+    task = {
+        "baremetal.vllm.validate_host": {
+            "host_state": "{{ state }}",
+            "instances": "{{ [{'name': 'a', 'model': 'openai/gpt-oss-120b'}] }}",
+            "gpu_info": "{{ gpu_info }}",
+            "vllm_release": "0.32.0",
+        },
+        "vars": {
+            "ansible_facts": {
+                "distribution": "Debian",
+                "distribution_version": "13",
+                "service_mgr": "systemd",
+            }
+        },
+    }
+    state = STATE | {"nvidia_gpus": 1, "cdi_devices": ["nvidia.com/gpu=0"], "listening": []}
+    state |= {"docker": {"version": "26.1.5"}}
+    facts = {"state": "ok", "message": "", "gpus": [GPU]}
+    status, said = play(tmp_path, task, state=state, gpu_info=facts)
+    assert status == 2
+    assert said["gpu-1"].startswith("1 problem in the host; nothing was changed:")
+    assert "gpu-1: vllm_instances (a): gpt-oss-120b needs" in said["gpu-1"]
+    assert "GiB are missing" in said["gpu-1"]

@@ -88,7 +88,9 @@ class Wait:
         self.lines = []
         self.calls = []
         monkeypatch.setattr(action, "time", self.clock)
-        monkeypatch.setattr(action, "Display", lambda: mock.Mock(display=self.lines.append))
+        self.warnings = []
+        display = mock.Mock(display=self.lines.append, warning=self.warnings.append)
+        monkeypatch.setattr(action, "Display", lambda: display)
 
     def run(self, healths, progresses=(), check_mode=False, **arguments):
         arguments = {
@@ -316,6 +318,36 @@ def test_the_last_look_fits_into_what_is_left(wait):
     timeouts = [call["timeout"] for call in wait.called("vllm_health")]
     assert timeouts[0] == 3.0
     assert 0 <= timeouts[-1] < 3.0
+
+
+# The prediction
+
+PREDICTION = {"memory_gib": {"kv": 111.94}, "kv_tokens": 4341729, "max_concurrency": 33.12}
+FIGURES = {"kv_gib": 111.94, "kv_tokens": 4341729, "max_concurrency": 33.12}
+AS_PREDICTED = (
+    "gpt-oss-20b on gpu1: KV cache 111.9 GiB predicted, 111.9 GiB reported (+0.0 %);"
+    " 4,341,729 tokens, 33.12x as predicted"
+)
+
+
+def test_the_prediction_is_held_against_the_log(wait):
+    result = wait.run([REFUSED, READY], [progress(figures=FIGURES)], prediction=PREDICTION)
+    assert result["comparison"] == AS_PREDICTED
+    assert wait.lines[-1] == AS_PREDICTED
+
+
+def test_of_an_engine_that_is_up_already_the_log_is_read_for_it(wait):
+    result = wait.run([READY], [progress(figures=FIGURES)], prediction=PREDICTION)
+    assert result["comparison"] == AS_PREDICTED
+    assert wait.lines[0].endswith("a token in 0.3 s")
+
+
+def test_a_wrong_prediction_is_a_warning_and_no_failure(wait):
+    little = {**FIGURES, "kv_gib": 90.0, "kv_tokens": 3490000, "max_concurrency": 26.63}
+    result = wait.run([REFUSED, READY], [progress(figures=little)], prediction=PREDICTION)
+    assert not result.get("failed")
+    assert len(wait.warnings) == 1
+    assert wait.warnings[0].startswith(result["comparison"])
 
 
 # Secrets and check mode

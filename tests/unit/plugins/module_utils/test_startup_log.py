@@ -17,6 +17,7 @@ from ansible_collections.baremetal.vllm.plugins.module_utils._startup_log import
     SERVING,
     STARTING,
     Progress,
+    figures_of,
     phase_of,
     phases_of,
     pieces_of,
@@ -186,3 +187,47 @@ def test_phases_have_the_times_of_the_log():
 def test_the_phase_that_goes_on_lasts_until_now():
     _progress, phases = phases_of([(109.0, "Starting to load model /m...")], 100.0, 121.25)
     assert phases == [(STARTING, 9.0), (LOADING, 12.2)]
+
+
+def test_figures_of_a_cpu_engine_are_those_of_its_log() -> None:
+    assert figures_of(CPU_START) == {
+        "kv_gib": 1.0,
+        "kv_tokens": 3273603,
+        "max_model_len": 8192,
+        "max_concurrency": 399.61,
+    }
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [
+            "INFO gpu_worker.py:298] Available KV cache memory: 4.17 GiB",
+            "INFO kv_cache_utils.py:864] GPU KV cache size: 182,336 tokens",
+            "INFO kv_cache_utils.py:868] Maximum concurrency for 128,000 tokens per request: 2.68x",
+        ],
+        [
+            "INFO gpu_worker.py:760] Available KV cache memory: 4.17 GiB",
+            "INFO kv_cache_utils.py:2328] GPU KV cache size: 182,336 tokens, Maximum concurrency"
+            " for 128,000 tokens per request: 2.68x",
+        ],
+    ],
+    ids=["0.12.0", "0.32.0"],
+)
+def test_figures_of_a_gpu(lines: list[str]) -> None:
+    assert figures_of(lines) == {
+        "kv_gib": 4.17,
+        "kv_tokens": 182336,
+        "max_model_len": 128000,
+        "max_concurrency": 2.68,
+    }
+
+
+def test_of_several_workers_the_one_with_least_room_counts() -> None:
+    lines = [
+        "(Worker_TP0) Model loading took 31.2 GiB memory and 9.1 seconds",
+        "(Worker_TP1) Model loading took 31.4 GiB memory and 9.3 seconds",
+        "(Worker_TP0) Available KV cache memory: 40.12 GiB",
+        "(Worker_TP1) Available KV cache memory: 39.98 GiB",
+    ]
+    assert figures_of(lines) == {"weights_gib": 31.4, "kv_gib": 39.98}

@@ -504,6 +504,7 @@ def test_instances_are_found_with_their_releases(tmp_path: Path) -> None:
             "name": "gpt",
             "directory": str(tmp_path / "gpt"),
             "current": "bb",
+            "replica_of": None,
             "proved_at": None,
             "publish": "127.0.0.1:bb",
             "releases": ["aa", "bb"],
@@ -511,3 +512,39 @@ def test_instances_are_found_with_their_releases(tmp_path: Path) -> None:
         }
     ]
     assert host.instances(str(tmp_path / "none")) == []
+
+
+def test_units_and_containers_of_the_instances_found_are_read_too(tmp_path: Path) -> None:
+    """Replicas have names that only the plan knows, and the plan comes later."""
+    directory = tmp_path / "gpt-2/releases/aa"
+    directory.mkdir(parents=True)
+    (directory / "release.json").write_text(
+        json.dumps({"id": "aa", "image": "vllm@sha256:1", "replica_of": "gpt"})
+    )
+    wanted = {**NOTHING, "instances_directory": str(tmp_path), "services": ["vllm@gpt.service"]}
+    state = host_state.Reader(wanted, str(tmp_path), str(tmp_path / "docker.sock")).read()
+    assert state["instances"][0]["replica_of"] == "gpt"
+    assert list(state["services"]) == ["vllm@gpt.service", "vllm@gpt-2.service"]
+    assert state["containers"] == {"vllm-gpt-2": None}
+
+
+# -- models --------------------------------------------------------------------------------------
+
+
+def test_a_model_is_its_configuration_and_the_weights_beside_it(tmp_path: Path) -> None:
+    write(tmp_path / "config.json", '{"model_type": "gpt_oss"}')
+    write(tmp_path / "model-1.safetensors", "x" * 100)
+    write(tmp_path / "model-2.safetensors", "x" * 50)
+    write(tmp_path / "pytorch_model.bin", "x" * 7)
+    write(tmp_path / "original/model.safetensors", "x" * 999)
+    assert host.model_config(str(tmp_path)) == {
+        "config": {"model_type": "gpt_oss"},
+        "checkpoint_bytes": 150,
+    }
+
+
+@pytest.mark.parametrize("content", ["not JSON", "[1]", None], ids=["text", "list", "missing"])
+def test_a_model_without_a_configuration_is_an_answer(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        write(tmp_path / "config.json", content)
+    assert host.model_config(str(tmp_path)) == {"config": None, "checkpoint_bytes": 0}

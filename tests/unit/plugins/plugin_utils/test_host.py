@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._host import check_host
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._instance_plans import plan_on
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import HostPlans
 
 GIB = 2**30
 FACTS = {"distribution": "Debian", "distribution_version": "12.5", "service_mgr": "systemd"}
@@ -167,3 +169,87 @@ def test_a_host_that_cannot(arguments: dict[str, Any], said: str) -> None:
     (found,) = problems(**arguments)
     assert found.startswith("gpu-1: ")
     assert said in found
+
+
+def plans(**changes: Any) -> HostPlans:
+    """ONE with two replicas."""
+    return HostPlans(plans={"gpt-oss-20b": {"replicas": 2, "in_use": "", **changes}})
+
+
+def test_a_plan_that_cannot_be_is_told_with_the_others() -> None:
+    refused = HostPlans(problems=["vllm_instances (gpt-oss-20b): 5.2 GiB are missing."])
+    assert problems(planned=refused) == [
+        "gpu-1: vllm_instances (gpt-oss-20b): 5.2 GiB are missing."
+    ]
+
+
+def test_without_gpu_the_plan_is_not_blamed() -> None:
+    refused = HostPlans(problems=["has GPUs that cannot be used."])
+    told = problems({"nvidia_gpus": 0, "cdi_devices": []}, planned=refused)
+    assert len(told) == 1
+    assert "no NVIDIA GPU is on the PCI bus" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("others", "ports", "said"),
+    [
+        ([ONE | {"name": "b", "port": 8001}], [], "(b) wants port 8001, which vllm_instances"),
+        ([ONE | {"name": "gpt-oss-20b-2", "port": 9000}], [], "name an engine gpt-oss-20b-2"),
+        ([], [{"port": 8001, "what": "edge_port"}], "(gpt-oss-20b-2) wants port 8001, which is"),
+    ],
+    ids=["another instance", "a name", "the edge"],
+)
+def test_replicas_leave_others_their_ports_and_names(
+    others: list[dict[str, Any]], ports: list[dict[str, Any]], said: str
+) -> None:
+    told = problems(others=others, ports=ports, planned=plans())
+    assert len(told) == 1
+    assert said in told[0]
+
+
+def test_a_port_of_a_replica_that_is_taken_is_told() -> None:
+    listening = [{"address": "0.0.0.0", "port": 8001, "process": "nginx"}]
+    told = problems({"listening": listening}, planned=plans())
+    assert len(told) == 1
+    assert "(gpt-oss-20b-2) wants port 8001, on which nginx listens" in told[0]
+
+
+def test_a_replica_on_the_host_is_not_forgotten() -> None:
+    found = [{"name": "gpt-oss-20b-2", "current": "x", "replica_of": "gpt-oss-20b"}]
+    assert problems({"instances": found}) == []
+
+
+@pytest.mark.parametrize(("active", "told"), [("active", 0), ("inactive", 1)])
+def test_memory_of_others_keeps_only_what_is_not_running(active: str, told: int) -> None:
+    services = {"vllm@gpt-oss-20b.service": {"active": active}}
+    assert len(problems({"services": services}, planned=plans(in_use="GPU 0 is full."))) == told
+
+
+GPU_INFO: dict[str, Any] = {
+    "state": "ok",
+    "message": "",
+    "gpus": [
+        {
+            "index": 0,
+            "uuid": "GPU-8a56a4bc-b184-a047-2620-be19ba913c3d",
+            "name": "NVIDIA H200",
+            "compute_capability": "9.0",
+            "memory_total_bytes": 143771 * 2**20,
+            "memory_reserved_bytes": 615 * 2**20,
+            "memory_free_bytes": 9 * GIB,
+            "memory_used_bytes": 130 * GIB,
+            "processes": [
+                {"pid": 7, "name": "vllm", "memory_bytes": 130 * GIB, "container_id": "ours"}
+            ],
+        }
+    ],
+}
+
+
+@pytest.mark.parametrize(("container", "in_use"), [("ours", False), ("another", True)])
+def test_what_our_own_containers_hold_is_not_in_use_by_others(container: str, in_use: bool) -> None:
+    """The facts name the container of each process; the state knows which are ours."""
+    containers = {"vllm-gpt-oss-20b": {"id": container}, "vllm-gone": None}
+    planned = plan_on(STATE | {"containers": containers}, [ONE], GPU_INFO, "0.32.0", 60)
+    assert planned.problems == []
+    assert bool(planned.plans["gpt-oss-20b"]["in_use"]) is in_use

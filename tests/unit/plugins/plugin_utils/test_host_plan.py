@@ -118,9 +118,80 @@ def test_a_host_that_serves_another_release_is_switched() -> None:
 
 def test_an_absent_instance_is_removed_where_it_is_and_forgotten_elsewhere() -> None:
     gone = ONE | {"state": "absent"}
-    assert plan_host([gone], SETTINGS, running("x"))["remove"] == [gone]
+    assert plan_host([gone], SETTINGS, running("x"))["remove"] == [
+        {"name": "gpt-oss-20b", "replica_of": ""}
+    ]
     assert plan_host([gone], SETTINGS, {})["remove"] == []
     assert plan_host([gone], SETTINGS, {})["files"] == []
+
+
+TWICE: dict[str, Any] = {
+    "flags": {"max-num-seqs": 256},
+    "env": {},
+    "replicas": 2,
+    "devices": [["GPU-a"], ["GPU-b"]],
+    "in_use": "",
+}
+
+
+def planned(**changes: Any) -> dict[str, Any]:
+    """The plan of a host whose instance has two replicas."""
+    state = changes.pop("state", {})
+    return plan_host([ONE], SETTINGS, state, None, {"gpt-oss-20b": TWICE | changes})
+
+
+def test_replicas_are_engines_of_one_name_on_ports_of_their_own() -> None:
+    plan = planned()
+    assert plan["endpoints"] == [
+        {"name": "gpt-oss-20b", "address": "192.0.2.7", "port": 8000, "in_rotation": True},
+        {"name": "gpt-oss-20b-2", "address": "192.0.2.7", "port": 8001, "in_rotation": True},
+    ]
+    one, two = plan["releases"]
+    assert (one["unit"], two["unit"]) == ("vllm@gpt-oss-20b.service", "vllm@gpt-oss-20b-2.service")
+    assert one["served_name"] == two["served_name"] == "gpt-oss-20b"
+    assert "served-model-name: gpt-oss-20b\n" in two["files"]["config.yaml"]
+    assert "--device nvidia.com/gpu=GPU-a" in one["files"]["run"]
+    assert "--device nvidia.com/gpu=GPU-b" in two["files"]["run"]
+    assert "--publish 192.0.2.7:8001:8000" in two["files"]["run"]
+    assert '"replica_of": "gpt-oss-20b"' in two["files"]["release.json"]
+    assert "replica_of" not in one["files"]["release.json"]
+
+
+REPLICAS = [
+    {"name": "gpt-oss-20b", "current": "x", "replica_of": None},
+    {"name": "gpt-oss-20b-2", "current": "x", "replica_of": "gpt-oss-20b"},
+    {"name": "gpt-oss-20b-3", "current": "x", "replica_of": "gpt-oss-20b"},
+    {"name": "another", "current": "x", "replica_of": None},
+]
+
+
+def test_a_replica_that_no_plan_has_any_more_gives_way_and_is_removed() -> None:
+    services = {"vllm@gpt-oss-20b-3.service": {"active": "active"}}
+    plan = planned(state={"instances": REPLICAS, "services": services})
+    assert plan["remove"] == [{"name": "gpt-oss-20b-3", "replica_of": "gpt-oss-20b"}]
+    assert plan["releases"][0]["gives_way"] == ["vllm@gpt-oss-20b-3.service"]
+
+
+def test_an_absent_instance_takes_its_replicas_with_it() -> None:
+    plan = plan_host([ONE | {"state": "absent"}], SETTINGS, {"instances": REPLICAS})
+    assert [entry["name"] for entry in plan["remove"]] == [
+        "gpt-oss-20b",
+        "gpt-oss-20b-2",
+        "gpt-oss-20b-3",
+    ]
+
+
+def test_an_engine_is_not_started_on_a_gpu_that_others_fill() -> None:
+    with pytest.raises(ValueError, match="pid 77 holds it"):
+        planned(in_use="vllm_instances (gpt-oss-20b): pid 77 holds it.")
+
+
+def test_an_engine_that_runs_is_not_kept_from_its_gpu() -> None:
+    def state() -> dict[str, Any]:
+        releases = planned(replicas=1)["releases"]
+        return running(releases[0]["id"])
+
+    assert planned(replicas=1, in_use="full", state=state())["pending"] == []
 
 
 def test_caches_belong_to_the_container_and_releases_to_root() -> None:

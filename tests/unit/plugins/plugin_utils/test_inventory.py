@@ -69,6 +69,8 @@ def test_an_inventory_that_sets_little_is_right() -> None:
         instance(model="/srv/models/gpt-oss-20b", gpus="none"),
         instance(model="openai/gpt-oss-20b@d666cf3b67006cf8227666739edf25164aaffdeb"),
         instance(gpus=2),
+        instance(intent="long_context"),
+        instance(options={"max-model-len": 8192}),
         instance(gpus="2"),
         instance(gpus=[0, "3"]),
         instance(gpus=["GPU-8a56a4bc-b184-a047-2620-be19ba913c3d"]),
@@ -177,6 +179,14 @@ def test_what_is_allowed(changes: dict[str, Any]) -> None:
         ),
         (instance(model="/srv/../etc"), "vllm_instances[0].model is '/srv/../etc'"),
         (instance(port=0), "vllm_instances[0].port is 0; allowed are 1 to 65535."),
+        (
+            instance(intent="fast"),
+            "vllm_instances[0].intent is 'fast'; allowed are chat, throughput, long_context",
+        ),
+        (
+            instance(max_model_len=4096, options={"max_model_len": 8192}),
+            "vllm_instances[0].options.max_model_len says the same as max_model_len, which is 4096",
+        ),
         (
             instance(gpus="some"),
             "vllm_instances[0].gpus is 'some'; it must be all, none, a count from 1",

@@ -54,7 +54,13 @@ def test_the_names_of_a_release() -> None:
     assert built["container"] == "vllm-gpt-oss-20b"
     assert built["publish"] == "127.0.0.1:8000"
     assert built["url"] == "http://127.0.0.1:8000"
-    assert sorted(built["files"]) == ["config.yaml", "environment", "release.json", "run"]
+    assert sorted(built["files"]) == [
+        "config.yaml",
+        "environment",
+        "plan.json",
+        "release.json",
+        "run",
+    ]
 
 
 def test_the_same_input_gives_the_same_bytes() -> None:
@@ -109,6 +115,47 @@ def test_config_of_another_model_in_a_local_directory() -> None:
     written = config(name="qwen", model="/srv/models/qwen")
     assert written["model"] == "/model"
     assert not {"revision", "max-model-len", "enable-auto-tool-choice"} & set(written)
+
+
+PLAN = {
+    "flags": {"max-num-seqs": 256, "shutdown-timeout": 60, "gpu-memory-utilization": 0.92},
+    "env": {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "5", "VLLM_FROM_PLAN": "1", "OTHER": "plan"},
+    "devices": [["GPU-a", "GPU-b"]],
+    "memory_gib": {"kv": 10.0},
+    "kv_tokens": 1000,
+    "max_concurrency": 2.5,
+    "reasons": [{"flag": "max-num-seqs", "value": 256, "why": "chats stream at once"}],
+    "in_use": "",
+}
+
+
+def test_the_plan_enters_the_release_and_a_person_wins() -> None:
+    instance = {
+        "name": "gpt-oss-20b",
+        "model": "openai/gpt-oss-20b",
+        "options": {"max_num_seqs": 8},
+        "env": {"OTHER": "person"},
+    }
+    built = build(instance, SETTINGS, PLAN)
+    written = yaml.safe_load(built["files"]["config.yaml"])
+    assert written["gpu-memory-utilization"] == 0.92
+    assert written["max-num-seqs"] == 8
+    variables = built["files"]["environment"].splitlines()
+    assert {"VLLM_FROM_PLAN=1", "OTHER=person"} <= set(variables)
+    assert "VLLM_HTTP_TIMEOUT_KEEP_ALIVE=120" in variables, "a variable of the role says that"
+    devices = re.findall(r"--device nvidia.com/gpu=(\S+)", built["files"]["run"])
+    assert devices == ["GPU-a", "GPU-b"]
+    said = json.loads(built["files"]["plan.json"])
+    assert (said["kv_tokens"], said["reasons"]) == (1000, PLAN["reasons"])
+    assert built["prediction"]["memory_gib"] == {"kv": 10.0}
+
+
+def test_a_reason_that_is_worded_better_restarts_no_engine() -> None:
+    instance = {"name": "gpt-oss-20b", "model": "openai/gpt-oss-20b"}
+    first = build(instance, SETTINGS, PLAN)
+    second = build(instance, SETTINGS, PLAN | {"reasons": [], "kv_tokens": 1001})
+    assert first["id"] == second["id"]
+    assert first["files"]["plan.json"] != second["files"]["plan.json"]
 
 
 def test_options_come_last_and_win() -> None:

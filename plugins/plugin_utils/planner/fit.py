@@ -1,0 +1,343 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright (c) 2026 baremetal.vllm contributors
+"""Flags for one tensor-parallel size, and what they leave for the KV cache."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._flags import catalogue
+from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner import (
+    backends,
+    gpus,
+    releases,
+    settings,
+)
+from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.intents import Intent
+from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.kv_cache import kv_cache
+from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.memory import memory
+from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.types import (
+    GIB,
+    Engine,
+    Gpu,
+    KvCache,
+    Memory,
+    Model,
+    Refusal,
+)
+
+# Context lengths that people use, the longest first; the model's own comes before them.
+_LENGTHS = (
+    1_048_576, 524_288, 262_144, 196_608, 131_072, 98_304, 65_536, 49_152, 40_960, 32_768,
+    24_576, 16_384, 12_288, 8_192, 6_144, 4_096, 2_048,
+)  # fmt: skip
+# Chat with a system prompt and a few turns; below it, more GPUs are better than less context.
+USEFUL_LENGTH = 8_192
+
+# Share and bytes that a plan leaves to the driver, fragmentation and what is captured or compiled
+# after profiling: together 0.95 of an 80 GB card, which vLLM's recipe gives for gpt-oss-120b.
+_SHARE = 0.96
+_SPARE_BYTES = round(0.75 * GIB)
+# Weights above this share of a GPU leave no room for large batches: the same recipe asks for
+# max-num-batched-tokens 1024 there.
+TIGHT_SHARE = 0.7
+# Pages and programs share the memory there; 0.82 was the most that passed vLLM's check on start
+# (GLM-5.3-Flash-EXL3-2x-DGX-Sparks#47).
+_UNIFIED_SHARE = 0.80
+# A GPU that no release was measured on.
+_UNKNOWN_SHARE = 0.85
+# What a desktop may take later, and what a process that is already there may still take.
+_DISPLAY_BYTES = GIB
+_FOREIGN_BYTES = GIB // 2
+# CUDA's own part that vLLM's check on start already finds in use.
+_CONTEXT_BYTES = GIB // 2
+# Prediction is within 3 % or this much; exact KV bytes must not depend on it.
+_TOLERANCE_BYTES = GIB // 2
+_KV_BYTES_STEP = 16 << 20
+_SHARE_FLAG = "gpu-memory-utilization"
+_KV_BYTES_FLAG = "kv-cache-memory-bytes"
+
+# Requests of full length below which 8-bit KV is worth it where it is sound.
+_FP8_BELOW = 4
+# A drafter's weights where nothing else is known: EAGLE3 heads for gpt-oss are 1 to 2 GiB.
+_DRAFTER_BYTES = round(1.5 * GIB)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person asked for, checked.
+
+    :param max_model_len: tokens, or None for as long as fits.
+    """
+
+    gpus: tuple[Gpu, ...]
+    model: Model
+    intent: Intent
+    release: str
+    options: Mapping[str, Any]
+    env: Mapping[str, str]
+    max_model_len: int | None
+    shutdown_timeout: int
+
+    @property
+    def gpu(self) -> Gpu:
+        """The one with the least to give: all of them run the same flags."""
+        return min(self.gpus, key=available_bytes)
+
+    @property
+    def served(self) -> Model:
+        """The model as it lies in memory: with the drafter, if there is one."""
+        if not settings.speculation(self.options).get("model"):
+            return self.model
+        return replace(
+            self.model,
+            full_layers=self.model.full_layers + 1,
+            checkpoint_bytes=self.model.checkpoint_bytes + _DRAFTER_BYTES,
+        )
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Flags that matter for memory, and what comes of them."""
+
+    flags: Mapping[str, Any]
+    env: Mapping[str, str]
+    engine: Engine
+    memory: Memory
+    kv_cache: KvCache
+
+    @property
+    def works(self) -> bool:
+        return self.memory.kv >= self.kv_cache.needed_bytes
+
+
+def fit(request: Request, tensor_parallel: int) -> Fit:
+    """The best flags for this tensor-parallel size; they may still not work.
+
+    :raises Refusal: the options ask for what the GPU cannot do.
+    """
+    tried: list[Fit] = []
+    last = request.intent.steps[-1]
+    for seqs, tokens in request.intent.steps[:-1]:
+        found = _at(request, tensor_parallel, seqs, tokens)
+        if found.memory.weights > TIGHT_SHARE * found.memory.total:
+            return _at(request, tensor_parallel, *last)
+        if found.engine.max_model_len >= _enough(request) and _holds_enough(request, found):
+            return found
+        tried.append(found)
+    smallest = _at(request, tensor_parallel, *last)
+    # A smaller step is worth it only for more context.
+    return next((found for found in tried if _is_as_good(found, smallest)), smallest)
+
+
+def _is_as_good(found: Fit, smallest: Fit) -> bool:
+    return found.works and found.engine.max_model_len >= smallest.engine.max_model_len
+
+
+def _enough(request: Request) -> int:
+    own = request.max_model_len or request.model.max_model_len
+    return min(request.intent.enough_tokens or own, own)
+
+
+def _holds_enough(request: Request, found: Fit) -> bool:
+    return found.works and found.kv_cache.concurrency >= request.intent.minimum_requests
+
+
+def _shortened(request: Request, long: Fit) -> Fit:
+    """The longest context that leaves room for the intent's requests, or for one."""
+    if request.max_model_len or _holds_enough(request, long):
+        return long
+    shorter = [length for length in _LENGTHS if length < request.model.max_model_len]
+    if long.memory.kv <= 0:
+        return _with_length(request, long, shorter[-1]) if shorter else long
+    for length in shorter:
+        choice = _with_length(request, long, length)
+        if length >= USEFUL_LENGTH and _holds_enough(request, choice):
+            return choice
+    if not shorter:
+        return long
+    # Too few fit at once: then at least no context is kept that costs more of them.
+    most = USEFUL_LENGTH if request.intent.minimum_requests > 1 else shorter[0]
+    rest = [_with_length(request, long, length) for length in shorter if length <= most]
+    return next((choice for choice in rest if choice.works), rest[-1])
+
+
+def _with_length(request: Request, old: Fit, length: int) -> Fit:
+    engine = replace(old.engine, max_model_len=length)
+    return replace(
+        old,
+        flags={**old.flags, "max-model-len": length},
+        engine=engine,
+        kv_cache=kv_cache(request.served, engine, max(old.memory.kv, 0)),
+    )
+
+
+def _at(request: Request, tensor_parallel: int, seqs: int, tokens: int) -> Fit:
+    """One step of the intent, with as much context as it holds; in FP8 where bf16 is little."""
+    length = request.max_model_len or request.model.max_model_len
+    drafted = draft(request, tensor_parallel, seqs, tokens, length)
+    found = measure(request, drafted)
+    enough = found.kv_cache.concurrency >= _FP8_BELOW and found.works
+    if not enough and _may_use_fp8(request):
+        found = measure(request, {**drafted, "kv-cache-dtype": "fp8"})
+    return _shortened(request, found)
+
+
+def _may_use_fp8(request: Request) -> bool:
+    if request.intent.name != "long_context" or "kv-cache-dtype" in request.options:
+        return False
+    verdict, _why = backends.fp8_kv(request.gpu.capability, request.model, request.release)
+    return verdict == "works"
+
+
+def draft(
+    request: Request, tensor_parallel: int, seqs: int, tokens: int, length: int
+) -> dict[str, Any]:
+    """Flags that memory depends on: the plan's, overruled by the options."""
+    options = request.options
+    tokens = options.get("max-num-batched-tokens") or tokens
+    if options.get("enable-chunked-prefill") is False:
+        tokens = max(tokens, length)
+    seqs = options.get("max-num-seqs") or min(seqs, tokens)
+    flags = {
+        "tensor-parallel-size": tensor_parallel,
+        "max-model-len": length,
+        "max-num-seqs": seqs,
+        "max-num-batched-tokens": tokens,
+    }
+    if _plans_capture(request):
+        # A step checks every drafted token, so a batch has so many more tokens than sequences.
+        drafted = int(settings.speculation(options).get("num_speculative_tokens", 0))
+        covered = settings.covering(min(seqs * (1 + drafted), 512))
+        largest = settings.rounded(min(covered, tokens))
+        flags["max-cudagraph-capture-size"] = largest
+    if _schedules(request):
+        flags["async-scheduling"] = True
+    merged = {**flags, **options, "max-model-len": length}
+    return {name: value for name, value in merged.items() if value is not None}
+
+
+def _plans_capture(request: Request) -> bool:
+    return (
+        catalogue().has_flag("max-cudagraph-capture-size", request.release)
+        and not settings.is_eager(request.options)
+        and not settings.given_capture_sizes(request.options)
+        and "max_cudagraph_capture_size"
+        not in settings.nested(request.options, "compilation-config")
+    )
+
+
+def _schedules(request: Request) -> bool:
+    """Whether async scheduling is sound and not yet the default (#28635, #27878 up to 0.11.0)."""
+    release = releases.ordered(request.release)
+    return (0, 11, 1) <= release < (0, 14, 0) and not settings.speculation(request.options)
+
+
+def measure(request: Request, drafted: Mapping[str, Any]) -> Fit:
+    """What the flags make of one GPU, with utilization chosen where it is not given."""
+    gpu, model, release = request.gpu, request.served, request.release
+    env = environment(request)
+    engine = settings.engine(drafted, env, gpu, model, release)
+    flags = dict(drafted)
+    share = _share(request, engine)
+    if request.options.get(_SHARE_FLAG, share) is not None:
+        flags[_SHARE_FLAG] = share
+    used = memory(gpu.memory_bytes, share, model, engine, flags.get(_KV_BYTES_FLAG))
+    exact = _exact_bytes(request, used)
+    if exact:
+        flags[_KV_BYTES_FLAG] = exact
+        used = memory(gpu.memory_bytes, share, model, engine, exact)
+    return Fit(flags, env, engine, used, kv_cache(model, engine, max(used.kv, 0)))
+
+
+def _share(request: Request, engine: Engine) -> float:
+    """gpu-memory-utilization: a person's, vLLM's own where they want that, or the plan's."""
+    if _SHARE_FLAG in request.options:
+        usual = releases.defaults(request.release).gpu_memory_utilization
+        asked = request.options[_SHARE_FLAG]
+        return usual if asked is None else float(asked)
+    probe = memory(request.gpu.memory_bytes, 0.9, request.served, engine, None)
+    return utilization(request.gpu, probe)
+
+
+def environment(request: Request) -> dict[str, str]:
+    """Variables that memory depends on: workarounds of the release, and the person's own."""
+    found: dict[str, str] = {}
+    for variables, _why in releases.workarounds(
+        request.release, request.gpu, request.model, request.intent.name
+    ):
+        found |= variables
+    return found | dict(request.env)
+
+
+def utilization(gpu: Gpu, probe: Memory) -> float:
+    """gpu-memory-utilization in hundredths, so that what comes after profiling still fits."""
+    total = gpu.memory_bytes
+    later = max(probe.cuda_graphs - probe.cuda_graphs_reserved, 0)
+    share = (total * _SHARE - max(_SPARE_BYTES, later)) / total
+    if gpus.has_unified_memory(gpu):
+        share = min(share, _UNIFIED_SHARE)
+    if not releases.is_known_capability(gpu.capability):
+        share = min(share, _UNKNOWN_SHARE)
+    if is_shared(gpu):
+        share = min(share, (available_bytes(gpu) - later) / total)
+    return max(math.floor(share * 100), 1) / 100
+
+
+def is_shared(gpu: Gpu) -> bool:
+    """Whether others hold memory of this GPU, or may."""
+    return gpu.display or gpu.foreign_bytes > 0
+
+
+def available_bytes(gpu: Gpu) -> int:
+    """What an instance may count on beside a desktop and other processes."""
+    others = gpu.foreign_bytes + (_FOREIGN_BYTES if gpu.foreign_bytes else 0)
+    if gpu.display:
+        others = max(others, _DISPLAY_BYTES)
+    return gpu.memory_bytes - others - _CONTEXT_BYTES
+
+
+def _exact_bytes(request: Request, used: Memory) -> int | None:
+    """KV bytes for a shared GPU: profiling would count what others take meanwhile."""
+    asked = {_KV_BYTES_FLAG, _SHARE_FLAG} & set(request.options)
+    if asked or not is_shared(request.gpu):
+        return None
+    if not catalogue().has_flag(_KV_BYTES_FLAG, request.release):
+        return None
+    spare = used.kv - _TOLERANCE_BYTES
+    return spare - spare % _KV_BYTES_STEP if spare >= _KV_BYTES_STEP else None
+
+
+def held(found: Memory) -> int:
+    """All that the instance holds on one GPU."""
+    return found.weights + found.activation + found.cuda_graphs + found.other + max(found.kv, 0)
+
+
+def sizes(request: Request, dividing: Iterable[int]) -> list[int]:
+    """Tensor-parallel sizes to try, the smallest first: powers of two that the GPUs allow."""
+    most = 1 if request.gpu.mig_slice else len(request.gpus)
+    asked = request.options.get("tensor-parallel-size")
+    allowed = sorted(dividing)
+    if asked is None:
+        return [size for size in allowed if size <= most and size & (size - 1) == 0]
+    if asked > 1 and request.gpu.mig_slice:
+        raise Refusal(
+            f"options.tensor-parallel-size is {asked}, but MIG slices cannot work together; leave"
+            " it out or disable MIG."
+        )
+    if asked > most:
+        raise Refusal(
+            f"options.tensor-parallel-size is {asked}, but the instance has"
+            f" {most} GPU{'s' * (most > 1)}; it must be {most} or less."
+        )
+    if asked not in allowed:
+        words = ", ".join(str(size) for size in allowed if size <= most)
+        raise Refusal(
+            f"options.tensor-parallel-size is {asked}, which does not divide the"
+            f" {request.model.attention_heads} attention heads of {request.model.name}; here it"
+            f" must be one of {words}."
+        )
+    return [asked]

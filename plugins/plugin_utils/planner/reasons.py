@@ -1,0 +1,332 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright (c) 2026 baremetal.vllm contributors
+"""The rows of a plan: every flag with its value and one sentence that says why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._flags import catalogue
+from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner import (
+    backends,
+    fit,
+    gpus,
+    releases,
+    settings,
+)
+from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.types import (
+    GIB,
+    Reason,
+    Refusal,
+)
+
+# Longer than nginx keeps an idle connection to its upstream, so that vLLM never closes first.
+KEEP_ALIVE_SECONDS = 120
+# Proxies and clients give up on a silent stream after 30 to 60 s.
+_SSE_SECONDS = 15
+# Releases with the parser `openai`, and the first that sets the reasoning parser by itself.
+_TOOL_PARSER = "0.10.2"
+
+
+def rows(request: fit.Request, found: fit.Fit, replicas: int) -> tuple[Reason, ...]:
+    """All rows, in the order in which a reader asks."""
+    alone = _plan_alone(request, found)
+    planned = [*_size_rows(request, found, replicas), *_batch_rows(request, found)]
+    planned += [*_kernel_rows(request, found), *_server_rows(request, found)]
+    planned += _old_rows(request)
+    known = catalogue()
+    kept: list[Reason] = []
+    for row in planned:
+        if row.flag in request.options:
+            kept.append(_own(request, row, alone))
+        elif row.value is None or known.has_flag(row.flag, request.release):
+            kept.append(row)
+    mentioned = {row.flag for row in kept}
+    kept += [
+        _own(request, Reason(name, None, ""), alone)
+        for name in request.options
+        if name not in mentioned
+    ]
+    return tuple(kept + list(_variable_rows(request)))
+
+
+def _plan_alone(request: fit.Request, found: fit.Fit) -> Mapping[str, Any]:
+    """Flags without anybody's options, to say what they changed."""
+    if not request.options:
+        return {}
+    free = replace(request, options={}, env={}, max_model_len=None)
+    try:
+        return fit.fit(free, found.engine.tensor_parallel).flags
+    except Refusal:
+        return {}
+
+
+def _own(request: fit.Request, row: Reason, alone: Mapping[str, Any]) -> Reason:
+    """A person's value, beside what the plan had in mind."""
+    value = request.options[row.flag]
+    planned = alone.get(row.flag, row.value)
+    if value is None:
+        usual = releases.defaults(request.release).gpu_memory_utilization
+        own = f", which takes {usual}" * (row.flag == "gpu-memory-utilization")
+        return Reason(row.flag, None, f"your option: left to vLLM{own}")
+    consequence = _consequence(request, row.flag, value)
+    if not consequence and planned is not None and planned != value:
+        consequence = f"the plan alone: {planned}"
+    return Reason(row.flag, value, f"your option; {consequence}" if consequence else "your option")
+
+
+def _consequence(request: fit.Request, flag: str, value: Any) -> str:
+    if flag == "kv-cache-dtype" and str(value).startswith("fp8"):
+        _verdict, why = backends.fp8_kv(request.gpu.capability, request.model, request.release)
+        return f"twice the tokens per GiB; {why}"
+    if flag == "kv-cache-memory-bytes":
+        return f"{_gib(value)} exactly, without profiling; gpu-memory-utilization only guards it"
+    if flag in ("attention-backend", "moe-backend"):
+        return _automatic_kernel(request, flag)
+    if flag == "async-scheduling" and value and releases.ordered(request.release) < (0, 11, 1):
+        return "streams are scrambled in this release (#28635) and penalties ignored (#27878)"
+    if flag == "enforce-eager" and value:
+        return "no CUDA graphs and no compilation: a quicker start, slower tokens"
+    return ""
+
+
+def _automatic_kernel(request: fit.Request, flag: str) -> str:
+    """What vLLM would have taken by itself."""
+    nearest = releases.nearest_capability(request.gpu.capability)
+    found = backends.automatic(nearest, request.model, request.release)
+    alone = found.attention if flag == "attention-backend" else found.moe
+    return f"vLLM alone would take {alone}" if alone else ""
+
+
+def _gib(size: float) -> str:
+    return f"{size / GIB:.2f} GiB"
+
+
+def _size_rows(request: fit.Request, found: fit.Fit, replicas: int) -> Iterator[Reason]:
+    flags = found.flags
+    why = _why_parallel(request, found, replicas)
+    yield Reason("tensor-parallel-size", flags["tensor-parallel-size"], why)
+    yield Reason("max-model-len", flags["max-model-len"], _why_length(request, found))
+    why = _why_utilization(request, found)
+    yield Reason("gpu-memory-utilization", flags.get("gpu-memory-utilization"), why)
+    if "kv-cache-memory-bytes" in flags:
+        why = (
+            f"others use this GPU, so KV gets exactly {_gib(flags['kv-cache-memory-bytes'])} and"
+            " nothing depends on what they hold while vLLM profiles"
+        )
+        yield Reason("kv-cache-memory-bytes", flags["kv-cache-memory-bytes"], why)
+    yield _kv_dtype_row(request, found)
+
+
+def _why_parallel(request: fit.Request, found: fit.Fit, replicas: int) -> str:
+    size, weights, kv = found.engine.tensor_parallel, found.memory.weights, found.memory.kv
+    parts = f"{_gib(weights)} of weights and {_gib(kv)} of KV"
+    if size > 1:
+        each = f"{parts} on each of {size} GPUs"
+        return f"fewer GPUs do not hold the weights and a useful context: {each}"
+    if replicas == 1:
+        return f"{parts} fit one GPU"
+    many = f"{len(request.gpus)} GPUs serve most as {replicas} independent replicas"
+    return f"{parts} fit one GPU; {many}"
+
+
+def _why_length(request: fit.Request, found: fit.Fit) -> str:
+    length, concurrency = found.engine.max_model_len, found.kv_cache.concurrency
+    at_once = f"{concurrency:.2f} requests of full length fit at once"
+    if request.max_model_len:
+        return f"your context; {at_once}"
+    if length == request.model.max_model_len:
+        return f"the model's own; {at_once}"
+    own, kv = request.model.max_model_len, _gib(found.memory.kv)
+    return f"the model has {own:,}, but {kv} of KV hold less; {at_once}"
+
+
+def _why_utilization(request: fit.Request, found: fit.Fit) -> str:
+    gpu, memory = request.gpu, found.memory
+    rest = memory.total - memory.requested
+    why = f"{_gib(memory.requested)} of {_gib(memory.total)}; {_gib(rest)} stay for the driver"
+    later = memory.cuda_graphs - memory.cuda_graphs_reserved
+    if later > 0:
+        why += f" and for {_gib(later)} of CUDA graphs that vLLM does not count before"
+    if gpus.has_unified_memory(gpu):
+        why += " and for the operating system, which lives in the same memory"
+    if gpu.foreign_bytes:
+        why += f"; other processes hold {_gib(gpu.foreign_bytes)}"
+    if gpu.display:
+        why += "; a screen is attached"
+    return why
+
+
+def _kv_dtype_row(request: fit.Request, found: fit.Fit) -> Reason:
+    verdict, why = backends.fp8_kv(request.gpu.capability, request.model, request.release)
+    value = found.flags.get("kv-cache-dtype")
+    if value is not None:
+        return Reason("kv-cache-dtype", value, f"twice the tokens per GiB; {why}")
+    heads = {
+        "works": "auto (16 bits) is safest; fp8 would hold twice the tokens",
+        "opt-in": "auto (16 bits); fp8 is yours to try",
+        "no": "auto (16 bits); fp8 is not sound here",
+    }
+    return Reason("kv-cache-dtype", None, f"{heads[verdict]}: {why}")
+
+
+def _batch_rows(request: fit.Request, found: fit.Fit) -> Iterator[Reason]:
+    flags, intent, engine = found.flags, request.intent, found.engine
+    why = f"{intent.name}: {intent.why_seqs}"
+    yield Reason("max-num-seqs", flags.get("max-num-seqs"), why)
+    why = f"{intent.name}: {intent.why_tokens}"
+    if found.memory.weights > fit.TIGHT_SHARE * found.memory.total:
+        share = found.memory.weights / found.memory.total
+        why = f"weights fill {share:.0%} of the GPU, and small steps need little beside them"
+    yield Reason("max-num-batched-tokens", flags.get("max-num-batched-tokens"), why)
+    if "max-cudagraph-capture-size" in flags:
+        usual = releases.defaults(request.release).gpt_oss_capture_size
+        more = f"; vLLM's own {usual} would only lengthen the start" * releases.is_gpt_oss(
+            request.model
+        )
+        yield Reason(
+            "max-cudagraph-capture-size",
+            flags["max-cudagraph-capture-size"],
+            f"graphs for every batch up to max-num-seqs, {_gib(found.memory.cuda_graphs)}{more}",
+        )
+    elif not catalogue().has_flag("max-cudagraph-capture-size", request.release):
+        yield Reason(
+            "max-cudagraph-capture-size",
+            None,
+            f"came with 0.11.1; vLLM captures up to {engine.max_capture_size} by itself",
+        )
+    yield _scheduling_row(request, found)
+
+
+def _scheduling_row(request: fit.Request, found: fit.Fit) -> Reason:
+    if found.flags.get("async-scheduling") and "async-scheduling" not in request.options:
+        why = "prepares the next step while the GPU works; on by default from 0.14.0"
+        return Reason("async-scheduling", True, why)
+    if releases.defaults(request.release).async_scheduling:
+        return Reason("async-scheduling", None, "on by default in this release")
+    why = "left off: scrambled streams (#28635) and ignored penalties (#27878) before 0.11.1"
+    if releases.ordered(request.release) >= (0, 11, 1):
+        why = "left off: not every drafter works with it in this release"
+    return Reason("async-scheduling", None, why)
+
+
+def _kernel_rows(request: fit.Request, found: fit.Fit) -> Iterator[Reason]:
+    used = found.engine.backends
+    major, minor = request.gpu.capability
+    where = f"vLLM chooses {{}} by itself for compute capability {major}.{minor}"
+    if not releases.is_known_capability(request.gpu.capability):
+        yield Reason("attention-backend", None, "left to vLLM, which may know this GPU")
+        return
+    yield Reason("attention-backend", None, where.format(used.attention))
+    if used.moe:
+        yield Reason("moe-backend", None, where.format(used.moe))
+
+
+def _server_rows(request: fit.Request, found: fit.Fit) -> Iterator[Reason]:
+    yield from _parser_rows(request)
+    most = found.engine.max_num_seqs * (1 + request.intent.queue)
+    known = catalogue()
+    if known.has_flag("max-num-queued-reqs", request.release):
+        why = f"{request.intent.queue} waiting for each that runs; more get HTTP 503 at once"
+        yield Reason("max-num-queued-reqs", most, why)
+    else:
+        why = "came with 0.29.0; the queue has no end in this release"
+        yield Reason("max-num-queued-reqs", None, why)
+    if known.has_flag("shutdown-timeout", request.release):
+        why = f"a stop lets running requests finish for {request.shutdown_timeout} s"
+        yield Reason("shutdown-timeout", request.shutdown_timeout, why)
+    else:
+        yield Reason("shutdown-timeout", None, "came with 0.18.0; a stop cuts running requests")
+    why = f"a comment every {_SSE_SECONDS} s keeps a silent stream open"
+    yield Reason("sse-keep-alive-interval", _SSE_SECONDS, why)
+    yield Reason("disable-fastapi-docs", True, "no pages that list the server's endpoints")
+
+
+def _parser_rows(request: fit.Request) -> Iterator[Reason]:
+    model = request.model
+    if releases.is_gpt_oss(model):
+        if releases.ordered(request.release) < releases.ordered(_TOOL_PARSER):
+            yield Reason("tool-call-parser", None, "the parser for gpt-oss came with 0.10.2")
+            return
+        yield Reason("enable-auto-tool-choice", True, "tools are called when the model wants to")
+        yield Reason("tool-call-parser", "openai", "gpt-oss calls tools in the Harmony format")
+        yield Reason("reasoning-parser", None, "vLLM sets openai_gptoss for gpt-oss by itself")
+        return
+    if model.tool_call_parser:
+        yield Reason("enable-auto-tool-choice", True, "tools are called when the model wants to")
+        yield Reason("tool-call-parser", model.tool_call_parser, "the format of this model")
+    if model.reasoning_parser:
+        yield Reason("reasoning-parser", model.reasoning_parser, "the format of this model")
+
+
+def _old_rows(request: fit.Request) -> Iterator[Reason]:
+    known = catalogue()
+    for flag, why in releases.left_out().items():
+        if not known.has_flag(flag, request.release):
+            gone = known.absence(known.flags[flag], request.release)
+            why = f"{gone.replace('it was', 'was')}; {why}"
+        yield Reason(flag, None, why)
+
+
+def variables(request: fit.Request) -> dict[str, str]:
+    """The environment of the plan: what it wants, overruled by the person's own."""
+    wanted = {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": str(KEEP_ALIVE_SECONDS)}
+    return wanted | fit.environment(request)
+
+
+def _variable_rows(request: fit.Request) -> Iterator[Reason]:
+    whys = {
+        "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "longer than the edge keeps an idle connection, so that"
+        " vLLM never closes one in use"
+    }
+    for found, why in releases.workarounds(
+        request.release, request.gpu, request.model, request.intent.name
+    ):
+        whys |= dict.fromkeys(found, why)
+    for name, value in variables(request).items():
+        yield Reason(name, value, "your variable" if name in request.env else whys[name])
+
+
+def written(request: fit.Request, why: tuple[Reason, ...]) -> Mapping[str, Any]:
+    """The flags of the plan: every row with a value that is no variable."""
+    names = set(variables(request))
+    return {row.flag: row.value for row in why if row.value is not None and row.flag not in names}
+
+
+def notes(
+    request: fit.Request, found: fit.Fit, idle: tuple[str, ...], linked: bool
+) -> tuple[str, ...]:
+    """What a reader should know beside the rows, a sentence each."""
+    gpu, release = request.gpu, request.release
+    major, minor = gpu.capability
+    said = []
+    if idle:
+        said.append(
+            f"GPU {', '.join(idle)} stays idle: {len(request.gpus)} GPUs do not divide by"
+            f" tensor-parallel-size {found.engine.tensor_parallel}."
+        )
+    if not linked:
+        said.append(
+            "The GPUs of a group have no NVLink to one another: every token waits for PCIe."
+        )
+    if not releases.is_known_capability(gpu.capability):
+        said.append(
+            f"Compute capability {major}.{minor} is newer than this planner: kernels are left to"
+            " vLLM, and the figures are estimates."
+        )
+    if settings.speculation(request.options).get("model"):
+        said.append(
+            "The drafter counts as 1.5 GiB of weights and one more layer of KV: its own size is"
+            " not known."
+        )
+    if found.kv_cache.concurrency < request.intent.minimum_requests:
+        said.append(
+            f"Only {found.kv_cache.concurrency:.2f} requests of {found.engine.max_model_len:,}"
+            " tokens fit at once; shorter ones share the same cache."
+        )
+    said += releases.issues(release, gpu, request.model)
+    said.append(releases.driver_note(release))
+    said.append(releases.advisory_note(release))
+    return tuple(note for note in said if note)

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright (c) 2026 baremetal.vllm contributors
+"""Why a plan is not possible, in one sentence: the arithmetic, and the nearest plan that fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner import (
+    backends,
+    fit,
+    gpus,
+    intents,
+    models,
+    releases,
+)
+from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.types import (
+    GIB,
+    Gpu,
+    Refusal,
+)
+
+# What to look at in the catalogue, the smallest first.
+_LARGER_SETS = ("rtx4090", "l40s", "a100-80", "h100-80", "h200", "b200", "b300")
+_SMALLER_MODELS = ("openai/gpt-oss-20b",)
+
+# Above it, flags that suit the GPU in use would waste the others.
+_BUSY_SHARE = 0.1
+
+_Tries = Callable[[fit.Request], "fit.Fit | None"]
+
+
+def check_options(request: fit.Request) -> None:
+    """
+    :raises Refusal: options contradict each other or the GPU, whatever the plan is.
+    """
+    options, gpu = request.options, request.gpu
+    kv_dtype = str(options.get("kv-cache-dtype", "auto"))
+    verdict, why = backends.fp8_kv(gpu.capability, request.model, request.release)
+    if kv_dtype.startswith("fp8") and verdict == "no":
+        raise Refusal(
+            f"options.kv-cache-dtype is {kv_dtype!r}, which does not work on {gpu.name} with vLLM"
+            f" {request.release}: {why}; leave it out."
+        )
+    seqs, tokens = options.get("max-num-seqs"), options.get("max-num-batched-tokens")
+    if seqs and tokens and seqs > tokens:
+        raise Refusal(
+            f"options.max-num-seqs is {seqs}, more than max-num-batched-tokens {tokens}: every"
+            " sequence needs a token of each step; raise the one or lower the other."
+        )
+    _check_utilization(request)
+    _check_prompt(request)
+
+
+def check_busy(gpus: Sequence[Gpu]) -> None:
+    """
+    :raises Refusal: others use some of the GPUs, while one set of flags has to suit all.
+    """
+    busy = [gpu for gpu in gpus if gpu.foreign_bytes > _BUSY_SHARE * gpu.memory_bytes]
+    if busy and len(busy) < len(gpus):
+        gpu = busy[0]
+        idle = ", ".join(str(other.index) for other in gpus if other not in busy)
+        raise Refusal(
+            f"GPU {gpu.index} ({gpu.name}) is in use: {_holders(gpu)} of {_gib(gpu.memory_bytes)};"
+            f" end them, or list the others (gpus: [{idle}])."
+        )
+
+
+def _check_utilization(request: fit.Request) -> None:
+    share = request.options.get("gpu-memory-utilization")
+    if share is None:
+        return
+    share = float(share)
+    if not 0 < share <= 1:
+        raise Refusal(
+            f"options.gpu-memory-utilization is {share}; it must be above 0 and at most 1."
+        )
+    for gpu in request.gpus:
+        asked, free = gpu.memory_bytes * share, gpu.memory_bytes - gpu.foreign_bytes
+        if asked > free:
+            raise Refusal(
+                f"options.gpu-memory-utilization {share} asks for {_gib(asked)} of"
+                f" {_gib(gpu.memory_bytes)} on GPU {gpu.index}, but {_holders(gpu)}, which leaves"
+                f" {_gib(free)}; lower it to {int(100 * free / gpu.memory_bytes) / 100} or end"
+                " them."
+            )
+
+
+def _check_prompt(request: fit.Request) -> None:
+    tokens = request.options.get("max-num-batched-tokens")
+    if request.options.get("enable-chunked-prefill") is not False or not tokens:
+        return
+    length = request.max_model_len or request.model.max_model_len
+    if tokens < length:
+        raise Refusal(
+            f"options.max-num-batched-tokens is {tokens}, but without chunked prefill a prompt of"
+            f" {length} tokens is one step; raise it or leave enable-chunked-prefill on."
+        )
+
+
+def is_sound(request: fit.Request, found: fit.Fit) -> bool:
+    """Whether vLLM starts with it: room for one request, and nothing beyond the GPU."""
+    return found.works and fit.held(found.memory) <= _room(request)
+
+
+def _room(request: fit.Request) -> int:
+    return request.gpu.memory_bytes - request.gpu.foreign_bytes
+
+
+def sentence(request: fit.Request, found: fit.Fit, tries: _Tries) -> str:
+    """What is needed, what there is, what is missing, and the nearest plan that fits."""
+    arithmetic = _over(request, found) if found.works else _short(request, found)
+    return f"{arithmetic}; nearest: {' or '.join(_nearest(request, tries)) or 'none is known'}."
+
+
+def _over(request: fit.Request, found: fit.Fit) -> str:
+    held, room = fit.held(found.memory), _room(request)
+    return (
+        f"{_parts(request, found)} and {_gib(found.memory.kv)} of KV cache, {_gib(held)} in all,"
+        f" {_gib(held - room)} more than the {_gib(room)} of {_where(request, found)}"
+    )
+
+
+def _short(request: fit.Request, found: fit.Fit) -> str:
+    memory, needed = found.memory, found.kv_cache.needed_bytes
+    return (
+        f"{_parts(request, found)} and {_gib(needed)} of KV cache for one request of"
+        f" {found.engine.max_model_len:,} tokens, and vLLM may use {_gib(memory.requested)} of the"
+        f" {_gib(memory.total)} of {_where(request, found)}: {_gib(needed - memory.kv)} are missing"
+    )
+
+
+def _parts(request: fit.Request, found: fit.Fit) -> str:
+    memory = found.memory
+    beside = memory.activation + memory.other + memory.cuda_graphs_reserved
+    return f"{_short_name(request)} needs {_gib(memory.weights)} of weights, {_gib(beside)} to run"
+
+
+def _short_name(request: fit.Request) -> str:
+    return request.model.name.rpartition("/")[2]
+
+
+def _where(request: fit.Request, found: fit.Fit) -> str:
+    gpu, size = request.gpu, found.engine.tensor_parallel
+    name = gpu.name if size == 1 else f"each of {size} x {gpu.name}"
+    return f"{name}, where {_holders(gpu)}" if gpu.foreign_bytes else name
+
+
+def _holders(gpu: Gpu) -> str:
+    who = ", ".join(gpu.holders) or "other processes"
+    return f"{who} hold{'s' if len(gpu.holders) == 1 else ''} {_gib(gpu.foreign_bytes)}"
+
+
+def _nearest(request: fit.Request, tries: _Tries) -> Iterator[str]:
+    """Ways out, the least change first: at most two."""
+    ways = (_without_options, _shorter, _freed, _smaller_model, _more_gpus, _larger_gpu)
+    found = 0
+    for way in ways:
+        text = way(request, tries)
+        if text and found < 2:
+            found += 1
+            yield text
+
+
+def _without_options(request: fit.Request, tries: _Tries) -> str:
+    changing = [
+        name
+        for name in request.options
+        if tries(replace(request, options=_less(request, name))) is not None
+    ]
+    return f"the same without your option {changing[0]}" if changing else ""
+
+
+def _less(request: fit.Request, name: str) -> dict[str, object]:
+    return {key: value for key, value in request.options.items() if key != name}
+
+
+def _shorter(request: fit.Request, tries: _Tries) -> str:
+    if not request.max_model_len:
+        return ""
+    found = tries(replace(request, max_model_len=None))
+    return f"max_model_len {found.engine.max_model_len:,} on these GPUs" if found else ""
+
+
+def _freed(request: fit.Request, tries: _Tries) -> str:
+    if not any(gpu.foreign_bytes for gpu in request.gpus):
+        return ""
+    free = tuple(replace(gpu, foreign_bytes=0, holders=()) for gpu in request.gpus)
+    return "these GPUs once the others are gone" if tries(replace(request, gpus=free)) else ""
+
+
+def _smaller_model(request: fit.Request, tries: _Tries) -> str:
+    if not releases.is_gpt_oss(request.model):
+        return ""
+    for name in _SMALLER_MODELS:
+        smaller = models.model(name)
+        if smaller.checkpoint_bytes >= request.model.checkpoint_bytes:
+            continue
+        if tries(replace(_plain(request), model=smaller, max_model_len=None)):
+            return f"{name.rpartition('/')[2]} on {_cards(request)}"
+    return ""
+
+
+def _cards(request: fit.Request) -> str:
+    return "this GPU" if len(request.gpus) == 1 else "these GPUs"
+
+
+def _plain(request: fit.Request) -> fit.Request:
+    return replace(request, options={})
+
+
+def _more_gpus(request: fit.Request, tries: _Tries) -> str:
+    gpu = request.gpu
+    if gpu.mig_slice:
+        return ""
+    for count in (2, 4, 8):
+        weights = request.model.checkpoint_bytes
+        if count > len(request.gpus) and count * gpu.memory_bytes > weights:
+            more = tuple(replace(gpu, index=index, uuid=str(index)) for index in range(count))
+            if tries(replace(_plain(request), gpus=more)):
+                return f"{_short_name(request)} on {count} x {gpu.name}"
+    return ""
+
+
+def _larger_gpu(request: fit.Request, tries: _Tries) -> str:
+    for name in _LARGER_SETS:
+        larger = gpus.gpu_set(name, 1)
+        least = max(request.gpu.memory_bytes, request.model.checkpoint_bytes)
+        bigger = larger[0].memory_bytes > least
+        wanted = intents.intent(request.intent.name, larger[0])
+        if bigger and tries(replace(_plain(request), gpus=larger, intent=wanted)):
+            return f"{_short_name(request)} on 1 x {name} ({larger[0].memory_bytes / GIB:.0f} GiB)"
+    return ""
+
+
+def _gib(size: float) -> str:
+    return f"{size / GIB:.2f} GiB"

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright (c) 2026 baremetal.vllm contributors
+"""GPUs out of the catalogue and out of a host's facts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner import gpus
+from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.types import GIB, Refusal
+
+# The names that a person may plan with before buying (issue: "Faces").
+PROMISED = [
+    "l4", "a10", "rtx3090", "rtx4090", "rtx5090", "rtx-pro-6000", "l40s", "a100-40", "a100-80",
+    "h100-80", "h100-nvl", "h200", "h200-nvl", "b200", "gb10",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_every_promised_set_is_there(name: str) -> None:
+    (gpu,) = gpus.gpu_set(name, 1)
+    assert gpu.capability >= (8, 0)
+    assert 20 * GIB < gpu.memory_bytes < 180 * GIB
+
+
+@pytest.mark.parametrize(
+    ("name", "capability", "gib"),
+    [
+        ("l4", (8, 9), 22.03),
+        ("a100-80", (8, 0), 79.25),
+        ("h100-80", (9, 0), 79.18),
+        ("h200", (9, 0), 139.8),
+        ("b200", (10, 0), 178.35),
+        ("rtx5090", (12, 0), 31.36),
+        ("gb10", (12, 1), 121.69),
+        ("v100", (7, 0), 31.73),
+    ],
+)
+def test_capability_and_what_cuda_sees(name: str, capability: tuple[int, int], gib: float) -> None:
+    (gpu,) = gpus.gpu_set(name, 1)
+    assert gpu.capability == capability
+    assert gpu.memory_bytes == pytest.approx(gib * GIB, rel=1e-6)
+
+
+@pytest.mark.parametrize("spelling", ["H100", "h100_80", "h100 80", "h100-80"])
+def test_other_spellings(spelling: str) -> None:
+    assert gpus.gpu_set(spelling, 1) == gpus.gpu_set("h100-80", 1)
+
+
+def test_an_unknown_set_names_the_nearest() -> None:
+    with pytest.raises(Refusal, match=r"'h10-80' is not known.*did you mean h100-80\?"):
+        gpus.gpu_set("h10-80", 1)
+
+
+def test_no_gpus_are_a_set_too() -> None:
+    assert gpus.gpu_set("h200", 0) == ()
+    with pytest.raises(Refusal, match="gpu_count is -1"):
+        gpus.gpu_set("h200", -1)
+
+
+def test_a_board_of_eight_is_switched_and_has_two_sockets() -> None:
+    board = gpus.gpu_set("h100-80", 8)
+    assert all(len(gpu.nvlink_peers) == 7 for gpu in board)
+    assert [gpu.numa_node for gpu in board] == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert len({gpu.uuid for gpu in board}) == 8
+
+
+def test_bridges_join_neighbours() -> None:
+    pairs = gpus.gpu_set("h100-nvl", 4)
+    assert pairs[0].nvlink_peers == {pairs[1].uuid}
+    assert pairs[3].nvlink_peers == {pairs[2].uuid}
+    assert not gpus.gpu_set("rtx4090", 2)[0].nvlink_peers
+
+
+def facts(**changes: Any) -> dict[str, Any]:
+    """An idle H200 as gpu_info describes it."""
+    entry = {
+        "index": 0,
+        "uuid": "GPU-aaaaaaaa",
+        "pci_bus_id": "00000000:9B:00.0",
+        "name": "NVIDIA H200",
+        "compute_capability": "9.0",
+        "memory_total_bytes": 150_754_820_096,
+        "memory_reserved_bytes": 640_679_936,
+        "memory_used_bytes": 0,
+        "mig": {"supported": True, "enabled": False, "pending": False, "instances": []},
+        "nvlink": {"active_links": 18, "peers": ["GPU-bbbbbbbb"], "nvswitch": True},
+        "numa_node": 1,
+        "display_active": False,
+        "processes": [],
+        "lost": False,
+        "message": "",
+    }
+    return {"state": "ok", "message": "", "gpus": [entry | changes]}
+
+
+def test_a_host_gives_what_cuda_sees_of_it() -> None:
+    (gpu,) = gpus.from_facts(facts())
+    assert gpu.memory_bytes == 150_754_820_096 - 640_679_936
+    assert (gpu.uuid, gpu.numa_node, gpu.capability) == ("GPU-aaaaaaaa", 1, (9, 0))
+    assert gpu.nvlink_peers == {"GPU-bbbbbbbb"}
+    assert gpu.foreign_bytes == 0
+
+
+def test_processes_of_others_hold_memory() -> None:
+    process = {"pid": 4711, "name": "python3", "memory_bytes": 5 * GIB, "container_id": None}
+    (gpu,) = gpus.from_facts(facts(processes=[process], memory_used_bytes=6 * GIB))
+    assert gpu.foreign_bytes == 6 * GIB  # the rest of it is nobody's that we know
+    assert gpu.holders == ("python3 (pid 4711)",)
+
+
+def test_our_own_container_is_not_another() -> None:
+    process = {"pid": 1, "name": "vllm", "memory_bytes": 90 * GIB, "container_id": "0123456789ab"}
+    (gpu,) = gpus.from_facts(
+        facts(processes=[process], memory_used_bytes=91 * GIB), ["0123456789abcdef0123"]
+    )
+    assert (gpu.foreign_bytes, gpu.holders) == (0, ())
+
+
+def test_memory_in_use_without_a_name_is_anothers() -> None:
+    (gpu,) = gpus.from_facts(facts(memory_used_bytes=3 * GIB))
+    assert gpu.foreign_bytes == 3 * GIB
+
+
+def test_unified_memory_comes_from_the_catalogue() -> None:
+    (gpu,) = gpus.from_facts(
+        facts(name="NVIDIA GB10", compute_capability="12.1", memory_total_bytes=None)
+    )
+    assert gpu.memory_bytes == gpus.gpu_set("gb10", 1)[0].memory_bytes
+    assert gpus.has_unified_memory(gpu)
+
+
+def test_memory_that_nobody_tells_is_a_sentence() -> None:
+    with pytest.raises(Refusal, match=r"GPU 0 \(NVIDIA Z1\) does not say how much memory"):
+        gpus.from_facts(facts(name="NVIDIA Z1", memory_total_bytes=None))
+
+
+def test_mig_instances_are_gpus_of_their_size() -> None:
+    instances = [
+        {"uuid": f"MIG-{n}", "profile": "3g.71gb", "memory_total_bytes": 70 * GIB} for n in (1, 2)
+    ]
+    slices = gpus.from_facts(facts(mig={"enabled": True, "instances": instances}))
+    assert [gpu.uuid for gpu in slices] == ["MIG-1", "MIG-2"]
+    assert all(gpu.mig_slice and gpu.memory_bytes == 70 * GIB for gpu in slices)
+    assert slices[0].name == "NVIDIA H200 MIG 3g.71gb"
+
+
+def test_a_mig_instance_in_use_is_anothers() -> None:
+    instance = {"uuid": "MIG-1", "memory_total_bytes": 70 * GIB, "memory_free_bytes": 20 * GIB}
+    (gpu,) = gpus.from_facts(facts(mig={"enabled": True, "instances": [instance]}))
+    assert gpu.foreign_bytes == 50 * GIB
+
+
+def test_mig_without_instances_stays_one_gpu_that_says_so() -> None:
+    (gpu,) = gpus.from_facts(facts(mig={"enabled": True, "instances": []}))
+    assert gpu.mig_enabled and not gpu.mig_slice
+
+
+def test_a_lost_gpu_is_left_out_and_a_broken_driver_speaks() -> None:
+    assert gpus.from_facts(facts(lost=True)) == ()
+    with pytest.raises(Refusal, match="no driver is loaded"):
+        gpus.from_facts({"state": "no_driver", "message": "no driver is loaded.", "gpus": []})

@@ -1,0 +1,614 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright (c) 2026 baremetal.vllm contributors
+"""What the plan decides, one case a line; what it refuses, with the sentence."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner import gpus
+from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.plan import as_json, plan
+from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.types import (
+    GIB,
+    Gpu,
+    Plan,
+    Refusal,
+)
+
+BIG, SMALL = "openai/gpt-oss-120b", "openai/gpt-oss-20b"
+NEW, OLD = "0.32.0", "0.12.0"
+
+
+def planned(
+    gpu: str = "h100-80",
+    count: int = 1,
+    model: str = SMALL,
+    intent: str = "chat",
+    release: str = NEW,
+    options: dict[str, Any] | None = None,
+    **more: Any,
+) -> Plan:
+    return plan(gpus.gpu_set(gpu, count), model, intent, release, options, **more)
+
+
+def refused(*arguments: Any, **more: Any) -> str:
+    with pytest.raises(Refusal) as caught:
+        planned(*arguments, **more)
+    sentence = str(caught.value)
+    assert sentence.endswith((".", "?")) and "\n" not in sentence
+    return sentence
+
+
+def why(found: Plan, flag: str) -> str:
+    (row,) = [row for row in found.reasons if row.flag == flag]
+    return row.why
+
+
+# -- tensor parallel and replicas ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("gpu", "count", "model", "size", "replicas"),
+    [
+        ("l4", 1, SMALL, 1, 1),
+        ("l4", 4, SMALL, 1, 4),
+        ("h200", 8, BIG, 1, 8),
+        ("h100-80", 3, BIG, 1, 3),
+        ("l40s", 2, BIG, 2, 1),
+        ("l40s", 4, BIG, 2, 2),
+        ("l4", 4, BIG, 4, 1),
+        ("l4", 8, BIG, 4, 2),
+        ("rtx5080", 2, SMALL, 2, 1),
+        ("gb10", 1, BIG, 1, 1),
+    ],
+)
+def test_what_fits_one_gpu_is_replicated(
+    gpu: str, count: int, model: str, size: int, replicas: int
+) -> None:
+    found = planned(gpu, count, model)
+    assert (found.tensor_parallel_size, found.replicas) == (size, replicas)
+    assert found.flags["tensor-parallel-size"] == size
+    assert [len(group) for group in found.devices] == [size] * replicas
+
+
+def test_an_odd_gpu_stays_idle_and_is_named() -> None:
+    found = planned("l40s", 3, BIG)
+    assert (found.tensor_parallel_size, found.replicas) == (2, 1)
+    assert any("GPU 2 stays idle: 3 GPUs do not divide" in note for note in found.notes)
+
+
+def test_devices_are_uuids_in_a_fixed_order() -> None:
+    board = gpus.gpu_set("h200", 4)
+    one = plan(board, SMALL, "chat", NEW)
+    other = plan(tuple(reversed(board)), SMALL, "chat", NEW)
+    assert one.devices == other.devices == tuple((gpu.uuid,) for gpu in board)
+
+
+def test_a_group_over_pcie_is_told() -> None:
+    assert any("no NVLink" in note for note in planned("l40s", 2, BIG).notes)
+    assert not any("no NVLink" in note for note in planned("h200", 2, BIG).notes)
+
+
+def test_the_reader_learns_why_there_are_replicas() -> None:
+    assert "8 GPUs serve most as 8 independent replicas" in why(
+        planned("h200", 8, BIG), "tensor-parallel-size"
+    )
+    assert "17." in why(planned("l4", 4, BIG), "tensor-parallel-size")
+
+
+# -- memory --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("gpu", "most"), [("l4", 0.93), ("h100-80", 0.95), ("h200", 0.96)])
+def test_utilization_leaves_room(gpu: str, most: float) -> None:
+    share = planned(gpu).flags["gpu-memory-utilization"]
+    assert 0.85 <= share <= most
+
+
+@pytest.mark.parametrize("gpu", ["h100-80", "a100-80"])
+def test_the_large_model_on_80_gb_follows_the_recipe(gpu: str) -> None:
+    flags = planned(gpu, 1, BIG).flags
+    assert flags["gpu-memory-utilization"] == 0.95
+    assert flags["max-num-batched-tokens"] == 1024
+
+
+def test_unified_memory_is_shared_with_the_operating_system() -> None:
+    found = planned("gb10", 1, BIG)
+    assert found.flags["gpu-memory-utilization"] <= 0.8
+    assert "operating system" in why(found, "gpu-memory-utilization")
+
+
+def test_graphs_that_are_not_counted_get_room() -> None:
+    """Before 0.20 vLLM deducts nothing for the graphs that it captures afterwards."""
+    old, new = planned(release="0.19.1"), planned(release="0.20.0")
+    assert old.memory.cuda_graphs_reserved == 0 < new.memory.cuda_graphs_reserved
+    for found in (old, new):
+        memory = found.memory
+        later = memory.cuda_graphs - memory.cuda_graphs_reserved
+        assert memory.requested + later < memory.total
+
+
+def held_bytes(found: Plan) -> int:
+    memory = found.memory
+    return memory.weights + memory.activation + memory.cuda_graphs + memory.other + memory.kv
+
+
+def with_others(held: int, display: bool = False, gpu: str = "h100-80") -> tuple[Gpu, ...]:
+    (one,) = gpus.gpu_set(gpu, 1)
+    holders = ("python3 (pid 4711)",) if held else ()
+    return (replace(one, foreign_bytes=held, holders=holders, display=display),)
+
+
+@pytest.mark.parametrize(("held", "display"), [(20 * GIB, False), (0, True), (GIB // 2, True)])
+def test_a_shared_gpu_gets_exact_kv_bytes(held: int, display: bool) -> None:
+    shared = plan(with_others(held, display), SMALL, "chat", NEW)
+    alone = planned()
+    assert shared.flags["kv-cache-memory-bytes"] == shared.memory.kv < alone.memory.kv
+    assert held_bytes(shared) + max(held, GIB * display) < shared.memory.total
+    assert shared.flags["gpu-memory-utilization"] * shared.memory.total <= (
+        shared.memory.total - max(held, GIB * display)
+    )
+    assert "others use this GPU" in why(shared, "kv-cache-memory-bytes")
+
+
+def test_a_gpu_in_use_is_refused_with_who_holds_it() -> None:
+    with pytest.raises(Refusal) as caught:
+        plan(with_others(20 * GIB), BIG, "chat", NEW)
+    sentence = str(caught.value)
+    assert "python3 (pid 4711) holds 20.00 GiB" in sentence
+    assert "once the others are gone" in sentence
+
+
+def test_one_busy_gpu_of_four_is_left_to_its_user() -> None:
+    board = list(gpus.gpu_set("h100-80", 4))
+    board[1] = replace(board[1], foreign_bytes=70 * GIB)
+    with pytest.raises(Refusal, match=r"GPU 1 .* 70.00 GiB of 79.18 GiB;.*gpus: \[0, 2, 3\]"):
+        plan(board, SMALL, "chat", NEW)
+
+
+# -- context -------------------------------------------------------------------------------------
+
+
+def test_auto_takes_the_models_own_where_it_fits() -> None:
+    found = planned("h200")
+    assert found.flags["max-model-len"] == 131_072
+    assert found.kv_cache.concurrency > 30
+
+
+@pytest.mark.parametrize("intent", ["chat", "throughput"])
+def test_auto_shortens_to_a_readable_length(intent: str) -> None:
+    found = planned("l4", intent=intent)
+    length = found.flags["max-model-len"]
+    assert length < 131_072 and length % 4096 == 0
+    assert found.kv_cache.concurrency >= {"chat": 2, "throughput": 8}[intent]
+    assert "131,072" in why(found, "max-model-len")
+
+
+def test_a_given_length_is_kept() -> None:
+    found = planned("l4", max_model_len=128_000)
+    assert found.flags["max-model-len"] == 128_000
+    assert why(found, "max-model-len").startswith("your context")
+
+
+@pytest.mark.parametrize("given", [8192, "8192", "8.192k"])
+def test_the_length_may_be_an_option(given: Any) -> None:
+    assert planned(options={"max-model-len": given}).flags["max-model-len"] == 8192
+
+
+def test_two_lengths_are_one_too_many() -> None:
+    assert "keep one of them" in refused(max_model_len=1000, options={"max_model_len": 2000})
+
+
+def test_longer_than_the_model() -> None:
+    assert "made for 131,072 tokens" in refused(max_model_len=200_000)
+
+
+def test_a_length_that_does_not_fit_names_one_that_does() -> None:
+    sentence = refused("rtx4080", 2, max_model_len=131_072, options={"kv-cache-memory-bytes": "1G"})
+    assert "GiB" in sentence and "nearest:" in sentence
+
+
+# -- batches, graphs, scheduling -----------------------------------------------------------------
+
+
+def test_intents_differ_where_they_should() -> None:
+    chat, throughput, long = (
+        planned("h200", intent=intent).flags for intent in ("chat", "throughput", "long_context")
+    )
+    assert chat["max-num-seqs"] < throughput["max-num-seqs"]
+    assert long["max-num-seqs"] < chat["max-num-seqs"]
+    assert chat["max-num-batched-tokens"] < throughput["max-num-batched-tokens"]
+
+
+@pytest.mark.parametrize(
+    ("seqs", "size"), [(1, 1), (3, 4), (5, 8), (100, 104), (256, 256), (300, 304), (4000, 512)]
+)
+def test_graphs_cover_every_sequence(seqs: int, size: int) -> None:
+    assert planned(options={"max-num-seqs": seqs}).flags["max-cudagraph-capture-size"] == size
+
+
+def test_graphs_are_not_captured_where_the_person_says_so() -> None:
+    for options in (
+        {"enforce-eager": True},
+        {"compilation-config": {"cudagraph_mode": "NONE"}},
+        {"compilation-config.cudagraph_mode": "NONE"},
+    ):
+        found = planned(options=options)
+        assert "max-cudagraph-capture-size" not in found.flags
+        assert found.memory.cuda_graphs == 0
+
+
+def test_a_release_without_the_flag_says_so() -> None:
+    found = planned(release="0.11.0")
+    assert "max-cudagraph-capture-size" not in found.flags
+    assert "came with 0.11.1; vLLM captures up to 992" in why(found, "max-cudagraph-capture-size")
+
+
+@pytest.mark.parametrize(
+    ("release", "value"),
+    [
+        ("0.10.2", None),
+        ("0.11.0", None),
+        ("0.11.1", True),
+        ("0.13.0", True),
+        ("0.14.0", None),
+        ("0.33.0", None),
+    ],
+)
+def test_async_scheduling_only_where_it_is_sound_and_not_the_default(
+    release: str, value: bool | None
+) -> None:
+    assert planned(release=release).flags.get("async-scheduling") is value
+
+
+def test_async_scheduling_before_its_fix_is_called_by_its_issue() -> None:
+    assert "#28635" in why(planned(release="0.10.2"), "async-scheduling")
+    found = planned(release="0.11.0", options={"async-scheduling": True})
+    assert "#28635" in why(found, "async-scheduling")
+
+
+# -- KV dtype ------------------------------------------------------------------------------------
+
+
+def test_long_context_on_ada_takes_fp8() -> None:
+    found = planned("l4", intent="long_context", release=OLD)
+    assert found.flags["kv-cache-dtype"] == "fp8"
+    assert found.flags["max-model-len"] == 131_072
+
+
+@pytest.mark.parametrize("gpu", ["a10", "rtx3090", "h100-80", "rtx5090"])
+def test_fp8_is_not_the_plans_idea_elsewhere(gpu: str) -> None:
+    assert "kv-cache-dtype" not in planned(gpu, intent="long_context").flags
+
+
+def test_bf16_stays_where_it_holds_enough() -> None:
+    assert "kv-cache-dtype" not in planned("l40s", intent="long_context").flags
+
+
+@pytest.mark.parametrize(
+    ("gpu", "release", "allowed"),
+    [
+        ("l4", OLD, True),
+        ("l4", NEW, True),
+        ("b200", NEW, True),
+        ("h200", "0.26.0", True),
+        ("h200", "0.10.2", False),
+        ("a100-80", NEW, False),
+        ("rtx3090", OLD, False),
+    ],
+)
+def test_fp8_as_an_option(gpu: str, release: str, allowed: bool) -> None:
+    options = {"kv_cache_dtype": "fp8"}
+    if allowed:
+        found = planned(gpu, release=release, options=options)
+        plain = planned(gpu, release=release, options={"kv_cache_dtype": "auto"})
+        doubled = planned(gpu, release=release, options=options, max_model_len=16_384)
+        single = planned(
+            gpu, release=release, options={"kv_cache_dtype": "auto"}, max_model_len=16_384
+        )
+        assert doubled.kv_cache.tokens == pytest.approx(2 * single.kv_cache.tokens, rel=0.01)
+        assert "twice the tokens" in why(found, "kv-cache-dtype")
+        assert plain.flags["kv-cache-dtype"] == "auto"
+    else:
+        sentence = refused(gpu, release=release, options=options)
+        assert "kv-cache-dtype is 'fp8', which does not work on" in sentence
+
+
+# -- kernels, parsers, server --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gpu", ["l4", "a100-80", "h200", "b200", "rtx5090", "gb10"])
+@pytest.mark.parametrize("release", ["0.11.2", "0.24.0", "0.33.0"])
+def test_kernels_are_left_to_vllm(gpu: str, release: str) -> None:
+    found = planned(gpu, release=release)
+    assert not {"attention-backend", "moe-backend"} & set(found.flags)
+    assert "by itself" in why(found, "attention-backend")
+
+
+def test_a_workaround_of_one_release_is_a_variable_with_its_issue() -> None:
+    found = planned("h100-80", release="0.12.0")
+    assert found.env["VLLM_MXFP4_USE_MARLIN"] == "1"
+    assert "#28894" in why(found, "VLLM_MXFP4_USE_MARLIN")
+    for gpu, release, intent in (
+        ("h100-80", "0.13.0", "chat"),
+        ("h100-80", "0.12.0", "throughput"),
+        ("l4", "0.12.0", "chat"),
+    ):
+        assert "VLLM_MXFP4_USE_MARLIN" not in planned(gpu, release=release, intent=intent).env
+
+
+@pytest.mark.parametrize(
+    ("release", "parser"), [("0.10.1", None), ("0.10.2", "openai"), ("0.33.0", "openai")]
+)
+def test_tools_of_gpt_oss(release: str, parser: str | None) -> None:
+    flags = planned(release=release).flags
+    assert flags.get("tool-call-parser") == parser
+    assert flags.get("enable-auto-tool-choice") is (True if parser else None)
+    assert "reasoning-parser" not in flags  # set by vLLM itself for gpt-oss
+
+
+def test_server_flags_come_with_their_releases() -> None:
+    old, new = planned(release="0.12.0"), planned(release="0.29.0", shutdown_timeout=90)
+    assert new.flags["shutdown-timeout"] == 90
+    assert new.flags["sse-keep-alive-interval"] == 15
+    assert new.flags["max-num-queued-reqs"] > new.flags["max-num-seqs"]
+    assert not {"shutdown-timeout", "sse-keep-alive-interval", "max-num-queued-reqs"} & set(
+        old.flags
+    )
+    assert "came with 0.18.0" in why(old, "shutdown-timeout")
+    assert old.env["VLLM_HTTP_TIMEOUT_KEEP_ALIVE"] == "120"
+
+
+def test_a_persons_variable_wins() -> None:
+    found = planned(env={"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": 30, "MINE": "x"})
+    assert found.env == {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "30", "MINE": "x"}
+    assert why(found, "MINE") == "your variable"
+    assert "env.VLLM_ATTENTION_BACKEND" in refused(env={"VLLM_ATTENTION_BACKEND": "TRITON_ATTN"})
+
+
+@pytest.mark.parametrize(("release", "gone"), [("0.17.1", False), ("0.18.0", True)])
+def test_a_flag_of_old_guides_is_missed_aloud(release: str, gone: bool) -> None:
+    found = planned(release=release)
+    assert "swap-space" not in found.flags
+    assert ("was removed in 0.18.0" in why(found, "swap-space")) is gone
+
+
+# -- options -------------------------------------------------------------------------------------
+
+
+def test_options_win_and_say_what_they_replaced() -> None:
+    options = {"gpu_memory_utilization": 0.8, "max-num-seqs": 32, "dtype": "bfloat16"}
+    found = planned(options=options)
+    assert found.flags["gpu-memory-utilization"] == 0.8
+    assert found.flags["max-num-seqs"] == 32
+    assert found.flags["dtype"] == "bfloat16"
+    assert why(found, "gpu-memory-utilization") == "your option; the plan alone: 0.95"
+    assert found.memory.requested == pytest.approx(0.8 * 79.18 * GIB, rel=1e-6)
+
+
+def test_a_forced_kernel_names_the_automatic_one() -> None:
+    options = {"attention-backend": "TRITON_ATTN", "moe-backend": "marlin"}
+    found = planned("h200", options=options)
+    assert why(found, "attention-backend") == "your option; vLLM alone would take FLASH_ATTN"
+    assert why(found, "moe-backend") == "your option; vLLM alone would take TRITON"
+    assert found.flags["moe-backend"] == "marlin"
+
+
+def test_throughput_mode_doubles_what_is_left_to_vllm() -> None:
+    left: dict[str, Any] = dict.fromkeys(["max-num-seqs", "max-num-batched-tokens"])
+    plain = planned("l4", options=left, max_model_len=8192)
+    doubled = planned("l4", options=left | {"performance-mode": "throughput"}, max_model_len=8192)
+    given = planned(
+        "l4", options={"max-num-seqs": 512, "max-num-batched-tokens": 4096}, max_model_len=8192
+    )
+    assert doubled.memory.activation == given.memory.activation > plain.memory.activation
+
+
+def test_null_leaves_a_flag_to_vllm_and_predicts_its_default() -> None:
+    left = ("gpu-memory-utilization", "max-num-seqs", "max-num-batched-tokens")
+    found = planned(release="0.26.0", options=dict.fromkeys(left))
+    given = planned(
+        release="0.26.0",
+        options={
+            "gpu-memory-utilization": 0.92, "max-num-seqs": 1024, "max-num-batched-tokens": 8192,
+        },
+    )  # fmt: skip
+    assert not set(left) & set(found.flags)
+    assert why(found, left[0]) == "your option: left to vLLM, which takes 0.92"
+    assert found.memory.requested == given.memory.requested
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"swap-space": 6}, "removed in 0.18.0; nothing replaces it: a preempted request"),
+        ({"max-num-partial-prefills": 1}, "removed in 0.27.0; nothing replaces it"),
+        ({"cuda-graph-sizes": [8]}, "removed in 0.13.0; use cudagraph-capture-sizes"),
+        ({"max-num-sequences": 8}, "did you mean max-num-seqs?"),
+        ({"max-num-seqs": "many"}, "takes a whole number"),
+        ({"max-num-seqs": 0}, "whole number from 1"),
+        ({"port": 1}, "set by the collection"),
+        ({"pipeline-parallel-size": 2}, "cannot be planned: one host needs no pipeline"),
+        ({"data-parallel-size": 2}, "independent replicas instead"),
+        ({"num-gpu-blocks-override": 9}, "kv-cache-memory-bytes instead"),
+        ({"max-num-seqs": 512, "max-num-batched-tokens": 256}, "more than max-num-batched-tokens"),
+        ({"tensor-parallel-size": 2}, "the instance has 1 GPU;"),
+        ({"moe-backend": "flashinfer_b12x"}, "no choice for MXFP4 experts"),
+        ({"attention-backend": "NO_SUCH"}, "NO_SUCH"),
+        ({"quantization": "fp8"}, "are mxfp4"),
+        ({"dtype": "float16"}, "takes auto or bfloat16"),
+        ({"kv-cache-dtype": "nvfp4"}, "the planner knows auto"),
+        ({"gpu-memory-utilization": 1.2}, "above 0 and at most 1"),
+        ({"enable-chunked-prefill": False, "max-num-batched-tokens": 512}, "one step"),
+        ({"compilation-config": "{"}, "is no JSON"),
+    ],
+)
+def test_options_that_cannot_be(options: dict[str, Any], said: str) -> None:
+    assert said in refused(options=options)
+
+
+def test_a_size_that_does_not_divide_the_heads() -> None:
+    sentence = refused("h100-80", 4, options={"tensor-parallel-size": 3})
+    assert "does not divide the 64 attention heads" in sentence
+    assert "one of 1, 2, 4." in sentence
+
+
+def test_too_little_utilization_names_itself_as_the_way_out() -> None:
+    sentence = refused(options={"gpu-memory-utilization": 0.1})
+    assert "GiB of weights" in sentence and "GiB are missing" in sentence
+    assert "without your option gpu-memory-utilization" in sentence
+
+
+def test_more_kv_than_there_is_memory() -> None:
+    sentence = refused(options={"kv-cache-memory-bytes": 70 * GIB})
+    assert "70.00 GiB of KV cache" in sentence and "more than the 79.18 GiB" in sentence
+
+
+def test_utilization_beyond_what_others_leave() -> None:
+    with pytest.raises(Refusal, match=r"asks for 71.26 GiB .* leaves 59.18 GiB; lower it to 0.74"):
+        plan(with_others(20 * GIB), SMALL, "chat", NEW, {"gpu-memory-utilization": 0.9})
+
+
+def test_given_bytes_are_exact() -> None:
+    """D1 as it was logged: 182,336 tokens and 2.68x in 4.17 GiB."""
+    found = planned(
+        "l4", release="0.12.0", intent="long_context", max_model_len=128_000,
+        options={"kv-cache-memory-bytes": 22_792 * 196_608, "max-num-batched-tokens": 8128},
+    )  # fmt: skip
+    assert (found.kv_cache.tokens, round(found.kv_cache.concurrency, 2)) == (182_336, 2.68)
+    assert "exactly, without profiling" in why(found, "kv-cache-memory-bytes")
+
+
+def test_a_drafter_costs_memory_and_is_said_to_be_a_guess() -> None:
+    eagle = {"method": "eagle3", "model": "org/eagle3", "num_speculative_tokens": 3}
+    found = planned("h200", options={"speculative-config": eagle})
+    assert found.memory.weights > planned("h200").memory.weights + GIB
+    assert any("1.5 GiB" in note for note in found.notes)
+    assert found.flags["speculative-config"] == eagle
+
+
+# -- what does not fit ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("gpu", "count", "near"),
+    [
+        ("l4", 1, "gpt-oss-20b on this GPU"),
+        ("l40s", 1, "gpt-oss-120b on 2 x NVIDIA L40S"),
+        ("rtx5080", 1, "gpt-oss-120b on 1 x a100-80 (79 GiB)"),
+        ("rtx4090", 2, "gpt-oss-120b on 4 x NVIDIA GeForce RTX 4090"),
+    ],
+)
+def test_the_large_model_on_a_small_card(gpu: str, count: int, near: str) -> None:
+    sentence = refused(gpu, count, BIG)
+    assert "GiB are missing" in sentence
+    assert near in sentence.partition("nearest:")[2]
+
+
+def test_slices_do_not_work_together() -> None:
+    slices = tuple(
+        Gpu("NVIDIA H100 MIG 3g.40gb", (9, 0), 39 * GIB, uuid=f"MIG-{n}", mig_enabled=True,
+            mig_slice=True)
+        for n in range(2)
+    )  # fmt: skip
+    found = plan(slices, SMALL, "chat", NEW)
+    assert found.devices == (("MIG-0",), ("MIG-1",))
+    with pytest.raises(Refusal, match="GiB are missing"):
+        plan(slices, BIG, "chat", NEW)
+    with pytest.raises(Refusal, match="MIG slices cannot work together"):
+        plan(slices, SMALL, "chat", NEW, {"tensor-parallel-size": 2})
+
+
+def test_a_gpu_of_the_future_is_planned_with_care() -> None:
+    future = (Gpu("NVIDIA X300", (13, 0), 300 * GIB, uuid="GPU-1"),)
+    found = plan(future, BIG, "chat", NEW)
+    assert found.flags["gpu-memory-utilization"] <= 0.85
+    assert any("13.0 is newer than this planner" in note for note in found.notes)
+    assert not {"attention-backend", "moe-backend", "kv-cache-dtype"} & set(found.flags)
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        ({"gpu": "v100"}, "capability 7.0"),
+        ({"count": 0}, "no GPU"),
+        ({"release": "1.0"}, "vllm_release is '1.0'"),
+        ({"intent": "chatt"}, "did you mean chat?"),
+        ({"model": "openai/gpt-oss-21b"}, "gpt-oss-20b"),
+        ({"max_model_len": "long"}, "max_model_len is 'long'"),
+    ],
+)
+def test_questions_that_have_no_answer(question: dict[str, Any], said: str) -> None:
+    assert said in refused(**question)
+
+
+# -- the result ----------------------------------------------------------------------------------
+
+KEYS = {
+    "refused", "flags", "env", "tensor_parallel_size", "replicas", "memory_gib", "kv_tokens",
+    "max_concurrency", "reasons",
+}  # fmt: skip
+
+
+def test_json_of_a_plan() -> None:
+    found = as_json(planned("h200", 2))
+    assert set(found) >= KEYS
+    assert found["refused"] is None
+    assert set(found["memory_gib"]) == {
+        "total", "weights", "activation", "cuda_graphs", "other", "kv",
+    }  # fmt: skip
+    assert found["memory_gib"]["total"] == 139.8
+    assert {"flag", "value", "why"} == set(found["reasons"][0])
+
+
+def test_json_of_a_refusal_has_the_same_keys() -> None:
+    found = as_json(Refusal("No."))
+    assert set(found) == set(as_json(planned()))
+    assert (found["refused"], found["flags"], found["memory_gib"]) == ("No.", {}, None)
+
+
+def test_every_flag_has_a_reason_and_every_reason_is_a_sentence_part() -> None:
+    found = planned("h200", 2, BIG, options={"stream-interval": 4}, env={"MINE": "1"})
+    told = [row.flag for row in found.reasons]
+    assert len(told) == len(set(told))
+    assert set(found.flags) | set(found.env) <= set(told)
+    assert all(row.why and "\n" not in row.why for row in found.reasons)
+
+
+def test_a_hundred_plans_in_half_a_second() -> None:
+    planned()  # the catalogues are read once
+    start = time.process_time()
+    for number in range(100):
+        planned("l4", 4, BIG, max_model_len=8192 + number)
+    assert time.process_time() - start < 0.5
+
+
+def test_a_refusal_takes_under_five_milliseconds() -> None:
+    refused("rtx5080", 1, BIG)
+    start = time.process_time()
+    for _number in range(20):
+        refused("rtx5080", 1, BIG, intent="throughput")
+    assert (time.process_time() - start) / 20 < 0.005
+
+
+def test_the_package_needs_no_ansible() -> None:
+    script = (
+        "import sys; sys.modules['ansible'] = None\n"
+        "from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner import gpus\n"
+        "from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.plan import plan\n"
+        f"print(plan(gpus.gpu_set('l4', 1), {SMALL!r}, 'chat', {NEW!r}).kv_cache.tokens)\n"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": ":".join(path for path in sys.path if path)},
+    )
+    assert int(answer.stdout) == planned("l4").kv_cache.tokens

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright (c) 2026 baremetal.vllm contributors
+"""What holds for every GPU, every context and every setting (hypothesis)."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hypothesis import assume, configuration, given, settings
+from hypothesis import strategies as some
+
+from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner import gpus, releases
+from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.plan import as_json, plan
+from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.types import (
+    GIB,
+    Gpu,
+    Plan,
+    Refusal,
+)
+
+# Hypothesis keeps notes; not in the checkout.
+configuration.set_hypothesis_home_dir(Path(tempfile.gettempdir(), "hypothesis"))
+
+NAMES = some.sampled_from(gpus.names())
+MODELS = some.sampled_from(["openai/gpt-oss-20b", "openai/gpt-oss-120b"])
+INTENTS = some.sampled_from(["chat", "throughput", "long_context"])
+RELEASES = some.sampled_from(releases.known())
+LENGTHS = some.integers(min_value=1024, max_value=131_072)
+MEMORY = some.floats(min_value=8, max_value=300)
+
+QUICK = settings(max_examples=150, deadline=None, derandomize=True, database=None)
+
+
+def answer(there: tuple[Gpu, ...], *question: Any, **more: Any) -> Plan | None:
+    try:
+        return plan(there, *question, **more)
+    except Refusal:
+        return None
+
+
+def one(name: str, gib: float | None = None) -> tuple[Gpu, ...]:
+    (gpu,) = gpus.gpu_set(name, 1)
+    return (gpu if gib is None else replace(gpu, memory_bytes=round(gib * GIB)),)
+
+
+@QUICK
+@given(NAMES, MODELS, INTENTS, RELEASES, MEMORY, MEMORY, LENGTHS)
+def test_more_memory_never_gives_fewer_tokens(
+    name: str, model: str, intent: str, release: str, first: float, second: float, length: int
+) -> None:
+    """For one set of flags; larger batches on a larger GPU are a choice, not a loss."""
+    small, large = sorted((first, second))
+    flags = {"max-num-seqs": 64, "max-num-batched-tokens": 2048, "kv-cache-dtype": "auto"}
+    options = flags | {"tensor-parallel-size": 1}
+    less = answer(one(name, small), model, intent, release, options, max_model_len=length)
+    assume(less is not None)
+    assert less is not None
+    more = answer(one(name, large), model, intent, release, options, max_model_len=length)
+    assert more is not None
+    assert more.kv_cache.tokens >= less.kv_cache.tokens
+
+
+@QUICK
+@given(NAMES, MODELS, RELEASES, LENGTHS, LENGTHS)
+def test_longer_context_never_gives_more_concurrency(
+    name: str, model: str, release: str, first: int, second: int
+) -> None:
+    short, long = sorted((first, second))
+    options = {"max-num-seqs": 64, "max-num-batched-tokens": 2048}
+    longer = answer(one(name), model, "chat", release, options, max_model_len=long)
+    assume(longer is not None)
+    assert longer is not None
+    shorter = answer(one(name), model, "chat", release, options, max_model_len=short)
+    assert shorter is not None
+    assert shorter.kv_cache.concurrency >= longer.kv_cache.concurrency
+
+
+@QUICK
+@given(NAMES, MODELS, INTENTS, RELEASES, some.integers(1, 8))
+def test_the_same_question_has_the_same_answer(
+    name: str, model: str, intent: str, release: str, count: int
+) -> None:
+    board = gpus.gpu_set(name, count)
+    first = answer(board, model, intent, release)
+    again = answer(tuple(reversed(board)), model, intent, release)
+    assert first == again
+    if first is not None and again is not None:
+        assert list(as_json(first)["flags"].items()) == list(as_json(again)["flags"].items())
+
+
+@QUICK
+@given(
+    NAMES,
+    MODELS,
+    INTENTS,
+    RELEASES,
+    some.floats(min_value=0, max_value=1),
+    some.booleans(),
+    MEMORY,
+)
+def test_nothing_is_planned_beyond_what_others_leave(
+    name: str, model: str, intent: str, release: str, part: float, display: bool, gib: float
+) -> None:
+    (gpu,) = one(name, gib)
+    shared = replace(gpu, foreign_bytes=round(part * gpu.memory_bytes), display=display)
+    found = answer((shared,), model, intent, release)
+    if found is None:
+        return
+    memory = found.memory
+    held = memory.weights + memory.activation + memory.cuda_graphs + memory.other + memory.kv
+    assert held <= shared.memory_bytes - shared.foreign_bytes
+    assert memory.requested <= shared.memory_bytes - shared.foreign_bytes
+    assert memory.kv >= found.kv_cache.needed_bytes
+
+
+@QUICK
+@given(NAMES, MODELS, RELEASES, some.integers(1, 2000), some.integers(64, 20_000))
+def test_a_persons_batches_are_kept_or_refused(
+    name: str, model: str, release: str, seqs: int, tokens: int
+) -> None:
+    options = {"max-num-seqs": seqs, "max-num-batched-tokens": tokens}
+    found = answer(one(name), model, "chat", release, options)
+    if found is None:
+        return
+    assert seqs <= tokens
+    assert (found.flags["max-num-seqs"], found.flags["max-num-batched-tokens"]) == (seqs, tokens)

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright (c) 2026 baremetal.vllm contributors
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._instance_plans import (
+    Host,
+    plan_instances,
+    unplanned,
+)
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import HostPlans
+
+GIB = 2**30
+UUIDS = [f"GPU-0000000{index}-1111-2222-3333-444444444444" for index in range(4)]
+ONE = {"name": "gpt-oss-20b", "model": "openai/gpt-oss-20b"}
+TINY_DIRECTORY = "/srv/models/gpt-oss-tiny"
+# The lab's model, molecule/shared/engine_image/tiny_model/config.py.
+TINY_CONFIG = {
+    "architectures": ["GptOssForCausalLM"],
+    "model_type": "gpt_oss",
+    "dtype": "bfloat16",
+    "vocab_size": 201088,
+    "hidden_size": 64,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "layer_types": ["sliding_attention", "full_attention"],
+    "sliding_window": 128,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "num_local_experts": 4,
+    "num_experts_per_tok": 2,
+    "max_position_embeddings": 131072,
+    "tie_word_embeddings": False,
+}
+CONFIGS = {TINY_DIRECTORY: {"config": TINY_CONFIG, "checkpoint_bytes": 53000000}}
+
+
+def gpu_info(count: int = 1, **changes: Any) -> dict[str, Any]:
+    """H200s, as the module gpu_info describes them; ``changes`` are of GPU 0."""
+    gpu: dict[str, Any] = {
+        "name": "NVIDIA H200",
+        "compute_capability": "9.0",
+        "memory_total_bytes": 143771 * 2**20,
+        "memory_reserved_bytes": 615 * 2**20,
+        "memory_free_bytes": 143156 * 2**20,
+        "memory_used_bytes": 0,
+        "mig": {"supported": True, "enabled": False, "instances": []},
+        "nvlink": {"active_links": 0, "peers": [], "nvswitch": False},
+        "numa_node": 0,
+        "display_active": False,
+        "processes": [],
+        "lost": False,
+        "message": "",
+    }
+    gpus = [
+        copy.deepcopy(gpu) | {"index": index, "uuid": UUIDS[index], "pci_bus_id": f"0:{index}"}
+        for index in range(count)
+    ]
+    gpus[0] |= changes
+    return {"state": "ok", "message": "", "gpus": gpus, "lost_gpus": []}
+
+
+def found(*instances: dict[str, Any], **host: Any) -> HostPlans:
+    return plan_instances(instances or (ONE,), Host(**host), "0.32.0")
+
+
+def test_an_instance_gets_flags_a_prediction_and_its_gpu_by_uuid() -> None:
+    planned = found(gpu_info=gpu_info(), cdi_devices=[f"nvidia.com/gpu={UUIDS[0]}"])
+    assert planned.problems == []
+    entry = planned.plans["gpt-oss-20b"]
+    assert entry["flags"]["tool-call-parser"] == "openai"
+    assert entry["devices"] == [[UUIDS[0]]]
+    assert entry["kv_tokens"] > 1_000_000
+    assert entry["in_use"] == ""
+
+
+def test_indices_stand_in_where_the_specification_has_no_uuids() -> None:
+    planned = found(gpu_info=gpu_info(), cdi_devices=["nvidia.com/gpu=0", "nvidia.com/gpu=all"])
+    assert planned.plans["gpt-oss-20b"]["devices"] == [["0"]]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "devices"),
+    [
+        (1, [[UUIDS[0]]]),
+        ([2], [[UUIDS[2]]]),
+        ([UUIDS[3]], [[UUIDS[3]]]),
+        (2, [[UUIDS[0]], [UUIDS[1]]]),
+        ("all", [[uuid] for uuid in UUIDS]),
+    ],
+    ids=["count", "index", "uuid", "two replicas", "all"],
+)
+def test_gpus_are_those_that_are_asked_for(gpus: Any, devices: list[list[str]]) -> None:
+    planned = found(ONE | {"gpus": gpus}, gpu_info=gpu_info(4))
+    assert planned.problems == []
+    assert planned.plans["gpt-oss-20b"]["devices"] == devices
+
+
+def test_counts_take_what_lists_leave() -> None:
+    first = ONE | {"name": "first", "gpus": 1}
+    second = ONE | {"name": "second", "gpus": [0], "port": 8100}
+    planned = found(first, second, gpu_info=gpu_info(2))
+    assert planned.problems == []
+    assert planned.plans["first"]["devices"] == [[UUIDS[1]]]
+    assert planned.plans["second"]["devices"] == [[UUIDS[0]]]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "said"),
+    [
+        ({"gpus": "all"}, {"gpus": [0]}, "shares a GPU with other; give each its own gpus"),
+        ({"gpus": 1}, {"gpus": 1}, "wants 1 GPUs; 0 of the host's 1 are left for it"),
+        (
+            {"gpus": [0], "options": {"gpu-memory-utilization": 0.6}},
+            {"gpus": [0], "options": {"gpu_memory_utilization": 0.5}},
+            "adds up to 1.1",
+        ),
+        ({"gpus": [7]}, {"gpus": "none"}, "wants GPUs 7; there are 0 "),
+    ],
+    ids=["all and a list", "too many", "more than a GPU", "not there"],
+)
+def test_a_gpu_is_not_given_twice(one: dict[str, Any], other: dict[str, Any], said: str) -> None:
+    planned = found(ONE | one, ONE | other | {"name": "other"}, gpu_info=gpu_info())
+    assert len(planned.problems) == 1
+    assert said in planned.problems[0]
+
+
+def test_two_instances_share_a_gpu_when_each_limits_itself() -> None:
+    half = {"gpus": [0], "options": {"gpu-memory-utilization": 0.45}}
+    planned = found(ONE | half, ONE | half | {"name": "other"}, gpu_info=gpu_info())
+    assert planned.problems == []
+    assert planned.plans["gpt-oss-20b"]["devices"] == planned.plans["other"]["devices"]
+
+
+def test_the_plan_does_not_depend_on_what_runs() -> None:
+    """Else the second run would find another plan than the first, and restart the engine."""
+    mine = {"pid": 1, "name": "vllm", "memory_bytes": 130 * GIB, "container_id": "ours"}
+    busy = {"processes": [mine], "memory_used_bytes": 130 * GIB, "memory_free_bytes": 9 * GIB}
+    idle = found(gpu_info=gpu_info())
+    assert found(gpu_info=gpu_info(**busy), own_containers={"ours"}).plans == idle.plans
+
+
+def test_memory_that_others_hold_is_told_and_changes_no_flag() -> None:
+    other = {"pid": 77, "name": "python3", "memory_bytes": 100 * GIB, "container_id": None}
+    busy = {"processes": [other], "memory_used_bytes": 100 * GIB, "memory_free_bytes": 39 * GIB}
+    planned = found(gpu_info=gpu_info(**busy))
+    assert planned.problems == []
+    entry = planned.plans["gpt-oss-20b"]
+    assert entry["in_use"].startswith("vllm_instances (gpt-oss-20b)")
+    assert "100.0" in entry["in_use"]
+    idle = found(gpu_info=gpu_info()).plans["gpt-oss-20b"]
+    assert entry | {"in_use": ""} == idle
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"state": "mismatch", "message": "The driver is not its library's."}, "not its library's"),
+        (gpu_info(memory_total_bytes=8 * GIB, memory_reserved_bytes=0), "missing"),
+        (gpu_info(compute_capability="7.0", name="Tesla V100"), "7.0"),
+    ],
+    ids=["driver", "memory", "too old"],
+)
+def test_what_cannot_run_is_refused(facts: dict[str, Any], said: str) -> None:
+    planned = found(gpu_info=facts)
+    assert planned.plans == {}
+    assert len(planned.problems) == 1
+    assert said in planned.problems[0]
+
+
+def test_a_model_of_unknown_shape_is_served_without_a_plan() -> None:
+    planned = found(ONE | {"model": "someone/else"}, gpu_info=gpu_info())
+    assert planned.problems == []
+    assert "is not planned" in planned.notes[0]
+    assert planned.plans["gpt-oss-20b"]["flags"] == {}
+    assert planned.plans["gpt-oss-20b"]["devices"] == [[UUIDS[0]]]
+
+
+def tiny(**changes: Any) -> dict[str, Any]:
+    """The lab's instance."""
+    instance: dict[str, Any] = {
+        "name": "gpt-oss-tiny",
+        "model": TINY_DIRECTORY,
+        "gpus": "none",
+        "max_model_len": 8192,
+        "options": {"kv-cache-memory-bytes": GIB // 4, "max-num-batched-tokens": 1024},
+    }
+    return found(instance | changes, model_configs=CONFIGS).plans["gpt-oss-tiny"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "tokens", "concurrency"),
+    [
+        ({}, 906876, 110.70),
+        ({"options": {"kv-cache-memory-bytes": "1G"}}, 3273603, 399.61),
+        ({"options": {}, "env": {"VLLM_CPU_KVCACHE_SPACE": "1"}}, 3273603, 399.61),
+    ],
+)
+def test_a_cpu_engine_holds_what_vllm_says(
+    changes: dict[str, Any], tokens: int, concurrency: float
+) -> None:
+    """Figures of vLLM 0.32.0's own log in the lab, 2026-11-21."""
+    planned = tiny(**changes)
+    assert planned["kv_tokens"] == tokens
+    assert round(planned["max_concurrency"], 2) == concurrency
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"options": {}}, {"options": {"kv-cache-memory-bytes": GIB, "tensor-parallel-size": 2}}],
+    ids=["a part of the host's memory", "several processes"],
+)
+def test_a_cpu_engine_is_not_guessed(changes: dict[str, Any]) -> None:
+    planned = tiny(**changes)
+    assert planned["kv_tokens"] is None
+    assert planned["flags"]["tool-call-parser"] == "openai"
+
+
+def test_a_directory_without_configuration_gets_no_parser() -> None:
+    planned = plan_instances([ONE | {"model": "/srv/x", "gpus": "none"}], Host(), "0.32.0")
+    assert planned.plans["gpt-oss-20b"]["flags"] == {}
+    assert planned.notes == []
+
+
+def test_without_a_host_the_catalogue_knows_the_parsers() -> None:
+    planned = unplanned(ONE, "0.32.0")
+    assert planned["flags"] == {"enable-auto-tool-choice": True, "tool-call-parser": "openai"}
+    assert planned["devices"] is None
