@@ -65,7 +65,9 @@ _value:
       description: Release directory on the host.
       type: str
     files:
-      description: File name to text for C(config.yaml), C(environment), C(run), C(release.json), C(plan.json).
+      description:
+        - File name to text for C(config.yaml), C(environment), C(run), C(release.json) and
+          C(plan.json).
       type: dict
     publish:
       description: Address and port of the host.

@@ -66,6 +66,7 @@ class Flag(Span):
     choices: tuple[str, ...]
 
 
+@functools.cache
 def version(release: str) -> tuple[int, ...]:
     """``0.10.1.1`` as numbers, for comparisons."""
     return tuple(int(part) for part in release.split("."))

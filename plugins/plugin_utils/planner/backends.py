@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._flags import version
 from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.types import (
     Backends,
     Model,
@@ -77,11 +78,6 @@ def fp8_kv(capability: tuple[int, int], model: Model, release: str) -> tuple[str
         ):
             return rule["verdict"], rule["why"]
     return "no", f"no rule is known for compute capability {_text(capability)}"
-
-
-def version(release: str) -> tuple[int, ...]:
-    """``0.26.0`` as numbers that compare."""
-    return tuple(int(part) for part in release.split(".")[:3])
 
 
 @functools.cache
@@ -230,7 +226,7 @@ def _moe_by_variable(
 ) -> str | None:
     variables = _catalogue()["mxfp4_moe_variables"]
     for name, rule in variables.items():
-        if not isinstance(rule, dict) or not _is_true(env.get(name)):
+        if not isinstance(rule, dict) or not is_true(env.get(name)):
             continue
         if version(release) >= version(variables["until"]):
             raise Refusal(
@@ -250,7 +246,7 @@ def _moe_by_variable(
 def _sampler(release: str, env: Mapping[str, str]) -> str:
     """What filters by top-k and top-p; ``VLLM_USE_FLASHINFER_SAMPLER`` overrides the release."""
     variable = env.get("VLLM_USE_FLASHINFER_SAMPLER")
-    if variable is not None and _is_true(variable):
+    if variable is not None and is_true(variable):
         return "flashinfer"
     rules: Iterable[Mapping[str, Any]] = _rules("sampler")
     names = [rule["sampler"] for rule in rules if _in_release(rule, release)]
@@ -264,7 +260,7 @@ def _model_runner(model: Model, release: str, env: Mapping[str, str]) -> str:
     data = _catalogue()["model_runner"]
     variable = env.get("VLLM_USE_V2_MODEL_RUNNER")
     if variable is not None:
-        return "v2" if _is_true(variable) else "v1"
+        return "v2" if is_true(variable) else "v1"
     dense = _in_release(data["dense"], release) and not model.experts
     named = any(
         _in_release(rule, release)
@@ -275,5 +271,6 @@ def _model_runner(model: Model, release: str, env: Mapping[str, str]) -> str:
     return "v2" if dense or named or _in_release(data["all"], release) else "v1"
 
 
-def _is_true(variable: str | None) -> bool:
+def is_true(variable: str | None) -> bool:
+    """Whether a variable switches something on, as vLLM reads it."""
     return str(variable or "").strip().lower() in ("1", "true", "yes", "on")

@@ -9,7 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ansible_collections.baremetal.vllm.plugins.plugin_utils._flags import catalogue
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._flags import (
+    catalogue,
+    version,
+)
 from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner import (
     backends,
     gpus,
@@ -232,7 +235,7 @@ def _plans_capture(request: Request) -> bool:
 
 def _schedules(request: Request) -> bool:
     """Whether async scheduling is sound and not yet the default (#28635, #27878 up to 0.11.0)."""
-    release = releases.ordered(request.release)
+    release = version(request.release)
     return (0, 11, 1) <= release < (0, 14, 0) and not settings.speculation(request.options)
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.backends import version
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._flags import version
 from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.types import (
     GIB,
     Engine,
@@ -51,27 +51,6 @@ def memory(
     held, reserved = graph_bytes(model, engine)
     kv = requested - weights - activation - other - reserved if kv_bytes is None else kv_bytes
     return Memory(total_bytes, requested, weights, activation, held, reserved, other, kv)
-
-
-def default_capture_size(
-    model: Model,
-    release: str,
-    max_num_seqs: int,
-    max_num_batched_tokens: int,
-    capability: tuple[int, int] = (9, 0),
-) -> int:
-    """The largest batch that gets a CUDA graph where no flag says otherwise.
-
-    Sources: config/vllm.py _set_cudagraph_sizes; model_executor/models/config.py
-    GptOssForCausalLMConfig (1,024, in 0.11.0 992, because of FlashAttention 3); twice as large on
-    data-centre Blackwell from 0.28.0.
-    """
-    if model.architecture == "GptOssForCausalLM":
-        size = 992 if release == "0.11.0" else 1024
-    else:
-        ceiling = 1024 if capability[0] == 10 and not _before(release, "0.28.0") else 512
-        size = min(max_num_seqs * 2, ceiling)
-    return capture_sizes(min(size, max_num_batched_tokens))[-1]
 
 
 def capture_sizes(largest: int) -> list[int]:

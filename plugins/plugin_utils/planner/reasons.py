@@ -8,7 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ansible_collections.baremetal.vllm.plugins.plugin_utils._flags import catalogue
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._flags import (
+    catalogue,
+    version,
+)
 from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner import (
     backends,
     fit,
@@ -85,7 +88,7 @@ def _consequence(request: fit.Request, flag: str, value: Any) -> str:
         return f"{_gib(value)} exactly, without profiling; gpu-memory-utilization only guards it"
     if flag in ("attention-backend", "moe-backend"):
         return _automatic_kernel(request, flag)
-    if flag == "async-scheduling" and value and releases.ordered(request.release) < (0, 11, 1):
+    if flag == "async-scheduling" and value and version(request.release) < (0, 11, 1):
         return "streams are scrambled in this release (#28635) and penalties ignored (#27878)"
     if flag == "enforce-eager" and value:
         return "no CUDA graphs and no compilation: a quicker start, slower tokens"
@@ -207,7 +210,7 @@ def _scheduling_row(request: fit.Request, found: fit.Fit) -> Reason:
     if releases.defaults(request.release).async_scheduling:
         return Reason("async-scheduling", None, "on by default in this release")
     why = "left off: scrambled streams (#28635) and ignored penalties (#27878) before 0.11.1"
-    if releases.ordered(request.release) >= (0, 11, 1):
+    if version(request.release) >= (0, 11, 1):
         why = "left off: not every drafter works with it in this release"
     return Reason("async-scheduling", None, why)
 
@@ -247,7 +250,7 @@ def _server_rows(request: fit.Request, found: fit.Fit) -> Iterator[Reason]:
 def _parser_rows(request: fit.Request) -> Iterator[Reason]:
     model = request.model
     if releases.is_gpt_oss(model):
-        if releases.ordered(request.release) < releases.ordered(_TOOL_PARSER):
+        if version(request.release) < version(_TOOL_PARSER):
             yield Reason("tool-call-parser", None, "the parser for gpt-oss came with 0.10.2")
             return
         yield Reason("enable-auto-tool-choice", True, "tools are called when the model wants to")

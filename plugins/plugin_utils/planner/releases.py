@@ -35,16 +35,10 @@ def _data() -> Mapping[str, Any]:
     return data
 
 
-@functools.lru_cache(maxsize=256)
-def ordered(release: str) -> tuple[int, ...]:
-    """A release as numbers, for comparisons."""
-    return version(release)
-
-
 @functools.lru_cache(maxsize=1)
 def known() -> tuple[str, ...]:
     """Releases that can be planned for, oldest first."""
-    return tuple(name for name in catalogue().releases if ordered(name) >= ordered(_OLDEST))
+    return tuple(name for name in catalogue().releases if version(name) >= version(_OLDEST))
 
 
 def check(release: str) -> None:
@@ -61,7 +55,7 @@ def _holding(table: str, release: str) -> dict[str, Any]:
     """Entries up to ``release``, later ones over earlier ones."""
     merged: dict[str, Any] = {}
     for entry in _data()[table]:
-        if ordered(entry["from"]) <= ordered(release):
+        if version(entry["from"]) <= version(release):
             merged |= entry
     return merged
 
@@ -125,7 +119,7 @@ def nearest_capability(capability: tuple[int, int]) -> tuple[int, int]:
 
 @functools.lru_cache(maxsize=1)
 def _capabilities() -> tuple[tuple[int, int], ...]:
-    pairs = [ordered(text) for text in _data()["capabilities"]]
+    pairs = [version(text) for text in _data()["capabilities"]]
     return tuple((major, minor) for major, minor in pairs)
 
 
@@ -162,7 +156,7 @@ def is_gpt_oss(model: Model) -> bool:
 
 
 def _applies(entry: Mapping[str, Any], release: str, gpu: Gpu, model: Model) -> bool:
-    if not ordered(entry["first"]) <= ordered(release) <= ordered(entry["last"]):
+    if not version(entry["first"]) <= version(release) <= version(entry["last"]):
         return False
     if entry.get("gpt_oss") and not is_gpt_oss(model):
         return False
@@ -171,7 +165,7 @@ def _applies(entry: Mapping[str, Any], release: str, gpu: Gpu, model: Model) -> 
         return False
     if "capability" not in entry:
         return True
-    low, high = (ordered(text) for text in entry["capability"])
+    low, high = (version(text) for text in entry["capability"])
     return low <= gpu.capability <= high
 
 
@@ -198,7 +192,7 @@ def advisory_note(release: str) -> str:
     open_ones = [
         f"{entry['text']} ({entry['id']}, fixed in {entry['fixed']})"
         for entry in _data()["advisories"]
-        if ordered(release) < ordered(entry["fixed"])
+        if version(release) < version(entry["fixed"])
     ]
     return f"vLLM {release} has known holes: {'; '.join(open_ones)}." if open_ones else ""
 

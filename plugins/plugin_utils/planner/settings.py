@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._flags import version
 from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner import backends, releases
 from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.types import (
     Backends,
@@ -17,6 +18,8 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.types impor
 
 # First release with max-cudagraph-capture-size; before it cuda-graph-sizes is a list.
 _CAPTURE_FLAG = "0.11.1"
+# From 0.18.0 (envs.py); on by default from 0.20.0.
+_ESTIMATE_VARIABLE = "VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS"
 # vLLM's own block (config/cache.py).
 _BLOCK_SIZE = 16
 
@@ -50,7 +53,14 @@ def engine(
         ),
         backends=_backends(flags, env, gpu, model, release),
         capability=gpu.capability,
+        estimate_cuda_graphs=_estimates_graphs(env),
     )
+
+
+def _estimates_graphs(env: Mapping[str, str]) -> bool | None:
+    """Whether vLLM is told to deduct CUDA graphs beforehand; None leaves it to the release."""
+    told = env.get(_ESTIMATE_VARIABLE)
+    return None if told is None else backends.is_true(told)
 
 
 def _backends(
@@ -122,7 +132,7 @@ def capture_size(
     usual = releases.defaults(release)
     listed = given_capture_sizes(flags)
     gpt_oss = releases.is_gpt_oss(model)
-    old = releases.ordered(release) < releases.ordered(_CAPTURE_FLAG)
+    old = version(release) < version(_CAPTURE_FLAG)
     if old and len(listed) == 1:
         # One number is a limit there, and gpt-oss raises it.
         return rounded(min(max(listed[0], usual.gpt_oss_capture_size * gpt_oss), tokens))

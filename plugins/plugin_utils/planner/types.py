@@ -11,7 +11,7 @@ from typing import Any
 GIB = 1 << 30
 
 
-class Refusal(ValueError):
+class Refusal(ValueError):  # noqa: N818 - an answer of the planner rather than a failure of it
     """No plan is possible; the message is one sentence with the arithmetic and the way out."""
 
 

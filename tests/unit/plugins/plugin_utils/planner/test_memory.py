@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner import (
-    backends,
     memory,
     models,
+    settings,
 )
 from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.types import (
     GIB,
     Engine,
+    Gpu,
     Memory,
 )
 
@@ -37,31 +38,9 @@ def engine(
     **flags: Any,
 ) -> Engine:
     """An engine with 1,024 sequences and 8,192 tokens, unless flags say otherwise."""
-    said: dict[str, Any] = {
-        "max_num_seqs": 1024,
-        "max_num_batched_tokens": 8192,
-        "tensor_parallel_size": 1,
-    }
-    said |= {name.replace("-", "_"): value for name, value in flags.items()}
-    kernels = {name.replace("_", "-"): value for name, value in said.items()}
-    seqs, tokens = said["max_num_seqs"], said["max_num_batched_tokens"]
-    size = memory.default_capture_size(model, release, seqs, tokens, capability)
-    return Engine(
-        release=release,
-        tensor_parallel=said["tensor_parallel_size"],
-        max_model_len=131072,
-        max_num_batched_tokens=tokens,
-        max_num_seqs=seqs,
-        max_capture_size=0
-        if said.get("enforce_eager")
-        else said.get("max_cudagraph_capture_size", size),
-        kv_bytes_each=1 if said.get("kv_cache_dtype") == "fp8" else 2,
-        block_size=16,
-        async_scheduling=True,
-        hybrid_kv_cache=True,
-        backends=backends.chosen(capability, model, release, kernels, env or {}),
-        capability=capability,
-    )
+    said = {"max-num-seqs": 1024, "max-num-batched-tokens": 8192, "max-model-len": 131072}
+    said |= {name.replace("_", "-"): value for name, value in flags.items()}
+    return settings.engine(said, env or {}, Gpu("any", capability, TOTAL), model, release)
 
 
 def predicted(seen: dict[str, Any]) -> Memory:
@@ -143,7 +122,8 @@ def test_a_neighbour_that_grew_explains_the_one_log_that_does_not_fit() -> None:
 def test_the_largest_graph_by_default(
     model: Any, release: str, seqs: int, tokens: int, capability: tuple[int, int], size: int
 ) -> None:
-    assert memory.default_capture_size(model, release, seqs, tokens, capability) == size
+    gpu = Gpu("any", capability, TOTAL)
+    assert settings.capture_size({}, gpu, model, release, tokens, seqs) == size
 
 
 def test_capture_sizes_are_vllm_s() -> None:
