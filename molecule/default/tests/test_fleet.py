@@ -94,6 +94,20 @@ def test_check_mode_on_a_converged_fleet_finds_nothing(scenario: Scenario) -> No
         assert run.recap(host)["changed"] == 0, run.output
 
 
+def test_one_gpu_host_alone_changes_nothing(scenario: Scenario) -> None:
+    """The edges, which --limit leaves out, keep their way through the packet filter."""
+    run = playbook("site", "--limit", scenario.gpu_hosts[0])
+    assert run.code == 0, run.output
+    assert run.recap(scenario.gpu_hosts[0])["changed"] == 0, run.output
+
+
+def test_an_edge_alone_is_refused(scenario: Scenario) -> None:
+    """It would forget the engines of hosts that the run has not seen."""
+    run = playbook("site", "--limit", scenario.edge_hosts[0])
+    assert run.code == 2
+    assert "took no part in this run" in run.output, run.output
+
+
 def test_second_run_takes_at_most_three_times_the_facts(scenario: Scenario) -> None:
     """The best of each, taken in turns: three rounds, and more where the machine was disturbed."""
     facts = ["ansible", "all", "-i", scenario.inventory, "-m", "ansible.builtin.setup"]

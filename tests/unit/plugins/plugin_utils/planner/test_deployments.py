@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright (c) 2026 baremetal.vllm contributors
-"""Published deployments of gpt-oss, each from what one entry of an inventory says.
+"""Published deployments of gpt-oss, each from the entry of an inventory in docs/deployments.md.
 
 Where the plan differs from the published flags, the reason is in its rows; where it must not
 differ, the published flags are given as options and kept.
@@ -8,23 +8,26 @@ differ, the published flags are given as options and kept.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._flags import catalogue
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import check_instance
 from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner import gpus
+from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner import plan as plan_module
 from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.plan import plan
 from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.types import Plan, Refusal
 
 CURRENT = "0.32.0"
 
-L4: Mapping[str, Any] = {
-    "model": "openai/gpt-oss-20b",
-    "intent": "long_context",
-    "max_model_len": 128_000,
-}
+DOCUMENT = (Path(plan_module.__file__).parents[3] / "docs" / "deployments.md").read_text()
+BLOCKS = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", DOCUMENT, re.S)]
+L4, FOUR_H100, DETECTED, AGENTS, BEGINNERS = BLOCKS
 
 
 def of(instance: Mapping[str, Any], gpu: str, count: int, release: str, **options: Any) -> Plan:
@@ -42,6 +45,11 @@ def of(instance: Mapping[str, Any], gpu: str, count: int, release: str, **option
 def why(found: Plan, flag: str) -> str:
     (row,) = [row for row in found.reasons if row.flag == flag]
     return row.why
+
+
+@pytest.mark.parametrize("entry", BLOCKS)
+def test_every_entry_is_accepted(entry: Mapping[str, Any]) -> None:
+    assert check_instance(entry, CURRENT) == []
 
 
 # -- D1: 20b with 128,000 tokens on one L4, vLLM 0.12.0 ------------------------------------------
@@ -113,11 +121,11 @@ def test_d2_120b_on_one_h100() -> None:
 
 
 def test_d2_120b_on_four_h100_is_four_replicas() -> None:
-    instance = {"model": "openai/gpt-oss-120b"}
-    found = of(instance, "h100-80", 4, CURRENT)
+    found = of(FOUR_H100, "h100-80", 4, CURRENT)
     assert (found.tensor_parallel_size, found.replicas) == (1, 4)
     assert "independent replicas" in why(found, "tensor-parallel-size")
-    kept = of(instance, "h100-80", 4, CURRENT, tensor_parallel_size=4)
+    assert found.flags["max-num-batched-tokens"] == 1024
+    kept = of(FOUR_H100, "h100-80", 4, CURRENT, tensor_parallel_size=4)
     assert (kept.tensor_parallel_size, kept.replicas) == (4, 1)
 
 
@@ -135,7 +143,7 @@ def test_d2_120b_on_four_h100_is_four_replicas() -> None:
     ],
 )
 def test_d3_backends_are_what_vllm_takes_by_itself(gpu: str, backend: str) -> None:
-    found = of({"model": "openai/gpt-oss-20b"}, gpu, 1, CURRENT)
+    found = of(DETECTED, gpu, 1, CURRENT)
     assert "attention-backend" not in found.flags
     assert f"vLLM chooses {backend} by itself" in why(found, "attention-backend")
 
@@ -157,34 +165,23 @@ def test_d3_120b_does_not_fit_an_l40s() -> None:
 
 
 def test_d3_and_d4_disagree_on_fp8_and_the_plan_says_who_is_right() -> None:
-    instance = {"model": "openai/gpt-oss-20b"}
     for gpu in ("a100-80", "a10"):
         with pytest.raises(Refusal, match="does not work on NVIDIA A10"):
-            of(instance, gpu, 1, CURRENT, kv_cache_dtype="fp8")
+            of(DETECTED, gpu, 1, CURRENT, kv_cache_dtype="fp8")
     for gpu in ("l4", "l40s", "h100-80", "h200", "b200"):
-        found = of(instance, gpu, 1, CURRENT, kv_cache_dtype="fp8")
+        found = of(DETECTED, gpu, 1, CURRENT, kv_cache_dtype="fp8")
         assert "your option; twice the tokens" in why(found, "kv-cache-dtype")
-        told = why(of(instance, gpu, 1, CURRENT), "kv-cache-dtype")
+        told = why(of(DETECTED, gpu, 1, CURRENT), "kv-cache-dtype")
         assert told.startswith("auto (16 bits)") and "fp8" in told
 
 
 # -- D4: replicas on H100 and H200 ---------------------------------------------------------------
 
-EAGLE = {
-    "method": "eagle3",
-    "model": "RedHatAI/gpt-oss-20b-speculator.eagle3",
-    "num_speculative_tokens": 3,
-}
-
 
 @pytest.mark.parametrize("gpu", ["h100-80", "h200"])
 @pytest.mark.parametrize("release", ["0.26.0", CURRENT])
 def test_d4(gpu: str, release: str) -> None:
-    instance = {"model": "openai/gpt-oss-20b", "max_model_len": 2**15}
-    found = of(
-        instance, gpu, 2, release,
-        speculative_config=EAGLE, kv_cache_dtype="fp8", max_num_seqs=32,
-    )  # fmt: skip
+    found = of(AGENTS, gpu, 2, release)
     assert found.replicas == 2
     # Graphs for as many requests as a replica accepts, each with its drafted tokens.
     assert found.flags["max-cudagraph-capture-size"] == 32 * 4
@@ -203,21 +200,20 @@ def test_d4_fast_boot_for_developers() -> None:
 
 
 def test_d5_three_words_are_enough() -> None:
-    found = of({"model": "openai/gpt-oss-20b"}, "rtx3090", 1, CURRENT)
+    found = of(BEGINNERS, "rtx3090", 1, CURRENT)
     assert found.flags["max-model-len"] >= 32_768
     assert "TRITON_ATTN by itself" in why(found, "attention-backend")
 
 
 @pytest.mark.parametrize("release", ["0.13.0", CURRENT])
 def test_d5_triton_may_still_be_forced(release: str) -> None:
-    instance = {"model": "openai/gpt-oss-20b"}
-    found = of(instance, "rtx3090", 1, release, attention_backend="TRITON_ATTN")
+    found = of(BEGINNERS, "rtx3090", 1, release, attention_backend="TRITON_ATTN")
     assert found.flags["attention-backend"] == "TRITON_ATTN"
 
 
 @pytest.mark.parametrize(
     ("instance", "gpu"),
-    [(L4, "l4"), ({"model": "openai/gpt-oss-120b"}, "h100-80"), ({"model": "gpt-oss-20b"}, "b200")],
+    [(L4, "l4"), (FOUR_H100, "h100-80"), (DETECTED, "b200")],
 )
 def test_every_flag_is_one_of_the_release(instance: Mapping[str, Any], gpu: str) -> None:
     for release in ("0.12.0", CURRENT):
