@@ -10,7 +10,8 @@ import sys
 import time
 
 from lab_steps import LAB, PREPARATION, ROOT
-from openai import OpenAI
+from openai import OpenAI, Stream
+from openai.types.chat import ChatCompletionChunk
 
 NAME = "demo"
 EDGE_PORT = 8080
@@ -51,17 +52,24 @@ def output_of(*command: str) -> str:
     ).stdout.strip()
 
 
-def stream(url: str, key: str) -> int:
-    """Ask the edge for a chat completion and print the tokens as they arrive; how many came."""
-    client = OpenAI(base_url=f"{url}/v1", api_key=key)
-    begun = time.monotonic()
-    answer = client.chat.completions.create(
+def ask(client: OpenAI, max_tokens: int) -> Stream[ChatCompletionChunk]:
+    """The question, as a stream of what the model says."""
+    return client.chat.completions.create(
         model=MODEL,
         messages=[{"role": "user", "content": QUESTION}],
-        max_tokens=48,
+        max_tokens=max_tokens,
         temperature=0,
         stream=True,
     )
+
+
+def stream(url: str, key: str) -> int:
+    """Ask the edge for a chat completion and print the tokens as they arrive; how many came."""
+    client = OpenAI(base_url=f"{url}/v1", api_key=key)
+    # The client loads its parsers at the first chunk, and meanwhile this short answer is all there.
+    list(ask(client, max_tokens=1))
+    begun = time.monotonic()
+    answer = ask(client, max_tokens=48)
     arrivals: list[float] = []
     print(f"  you:       {QUESTION}", end="")
     speaking = ""
