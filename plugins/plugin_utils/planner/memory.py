@@ -63,10 +63,11 @@ def capture_sizes(largest: int) -> list[int]:
 def weight_bytes(model: Model, engine: Engine) -> int:
     """Bytes of weights on one GPU: what vLLM prints as ``Model loading took``."""
     ranks = engine.tensor_parallel
-    experts: float = model.expert_bytes / ranks
-    if model.quantization == "mxfp4" and model.experts:
-        experts = _mxfp4_expert_bytes(model, engine)
     rest = (model.checkpoint_bytes - model.expert_bytes) / ranks
+    if not _has_mxfp4_experts(model):
+        beyond = _data()["plain_weights_beyond"]
+        rotary = model.max_model_len * model.head_dim * beyond["rotary_bytes"]
+        return int(model.expert_bytes / ranks + rest + rotary + beyond["mib"] * _MIB)
     rule = _rule(
         entry
         for entry in _data()["weights_beyond"]
@@ -74,7 +75,7 @@ def weight_bytes(model: Model, engine: Engine) -> int:
     )
     padding = model.layers * rule["mib_per_layer"] * _MIB
     padding += model.layers * model.experts * rule["kib_per_expert"] * _KIB / ranks
-    return int(experts + rest + padding)
+    return int(_mxfp4_expert_bytes(model, engine) + rest + padding)
 
 
 def activation_bytes(model: Model, engine: Engine, compiled: bool = False) -> int:
@@ -142,18 +143,21 @@ def _round_up(number: int, multiple: int) -> int:
     return -(-number // multiple) * multiple
 
 
-def _experts_rule(engine: Engine) -> dict[str, Any]:
-    """The kernel's entry; its last one, with the empty name, fits every other kernel."""
+def _has_mxfp4_experts(model: Model) -> bool:
+    return model.quantization == "mxfp4" and model.experts > 0
+
+
+def _experts_rule(model: Model, engine: Engine) -> dict[str, Any]:
+    """The MXFP4 kernel's entry; the last one, with the empty name, is of all other experts."""
     rules: Mapping[str, dict[str, Any]] = _data()["experts"]
-    return _rule(r for name, r in rules.items() if engine.backends.moe.startswith(name))
+    kernel = engine.backends.moe if _has_mxfp4_experts(model) else ""
+    return _rule(r for name, r in rules.items() if kernel.startswith(name))
 
 
 def _expert_sizes(model: Model, engine: Engine) -> tuple[int, int]:
     """Hidden and intermediate size of one rank, padded as the kernel wants them."""
-    rule = _experts_rule(engine)
+    rule = _experts_rule(model, engine)
     inner = -(-model.intermediate_size // engine.tensor_parallel)
-    if model.quantization != "mxfp4":
-        return model.hidden_size, inner
     return (
         _round_up(model.hidden_size, rule.get("hidden", 1)),
         _round_up(inner, rule.get("intermediate", 1)),
@@ -162,7 +166,7 @@ def _expert_sizes(model: Model, engine: Engine) -> tuple[int, int]:
 
 def _mxfp4_expert_bytes(model: Model, engine: Engine) -> int:
     """All experts of one rank: 4-bit numbers, an 8-bit scale for every 32, biases."""
-    rule = _experts_rule(engine)
+    rule = _experts_rule(model, engine)
     hidden, inner = _expert_sizes(model, engine)
     numbers = 3 * hidden * inner
     twice = _data()["unswizzled_scales"]
@@ -207,15 +211,21 @@ def _forward_bytes(model: Model, engine: Engine) -> tuple[float, float]:
         rule = _data()["dense"]
         inner = numbers * model.intermediate_size * model.dtype_bytes / engine.tensor_parallel
         return 0, rule["hidden_copies"] * hidden + rule["intermediate_copies"] * inner
-    rule = _experts_rule(engine)
-    width, inner_size = _expert_sizes(model, engine)
-    wide = rule["wide"][0] * width + rule["wide"][1] * inner_size
+    rule = _experts_rule(model, engine)
+    wide = _expert_width(rule, *_expert_sizes(model, engine))
     experts = numbers * model.experts_per_token * wide * model.dtype_bytes
     workspace = _workspace_bytes(engine)
     if _is_kept(rule, engine):
         return experts, rule["hidden_copies"] * hidden + workspace
     copies = rule.get("hidden_copies_before", rule["hidden_copies"])
     return 0, experts + copies * hidden + workspace
+
+
+def _expert_width(rule: Mapping[str, Any], hidden: int, inner: int) -> int:
+    """Numbers that the kernel holds at once for one token in one expert."""
+    if "widest_copies" in rule:
+        return int(rule["widest_copies"] * max(hidden, 2 * inner))
+    return int(rule["wide"][0] * hidden + rule["wide"][1] * inner)
 
 
 def _is_kept(rule: Mapping[str, Any], engine: Engine) -> bool:
