@@ -16,6 +16,7 @@ from ansible.utils.vars import load_extra_vars
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._instance_plans import (
     model_of,
     plan_on,
+    without_values,
 )
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import (
     HostPlans,
@@ -71,7 +72,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             if arguments["instances"] is None:
                 return result | _from_catalogue(request, file, arguments["shutdown_timeout"])
         except Refusal as refusal:
-            return result | _refused(str(refusal), file)
+            return result | _refused(refusal, file)
         return result | _on_host(str(task_vars["inventory_hostname"]), request, arguments)
 
 
@@ -98,12 +99,11 @@ def _write(file: str, content: Any) -> dict[str, Any]:
     return {"changed": True}
 
 
-def _refused(sentence: str, file: str) -> dict[str, Any]:
-    """The JSON is written before the task fails."""
-    written = _write(file, plan.as_json(Refusal(sentence)))
-    if written.get("failed"):
-        sentence = f"{sentence} And {written['msg']}"
-    return written | {"failed": True, "msg": sentence}
+def _refused(refusal: Refusal, file: str) -> dict[str, Any]:
+    """The JSON is written before the task fails; a task that fails has changed nothing."""
+    written = _write(file, plan.as_json(refusal))
+    also = f" And {written['msg']}" if written.get("failed") else ""
+    return {"changed": False, "failed": True, "msg": f"{refusal}{also}"}
 
 
 # -- GPUs of the catalogue -----------------------------------------------------------------------
@@ -123,6 +123,7 @@ def _from_catalogue(request: Request | None, file: str, shutdown_timeout: int) -
         env=request.env,
         shutdown_timeout=shutdown_timeout,
     )
+    planned = without_values(planned, request.env)
     instance = request.instance()
     of_gpus = f"{len(chosen)} x {chosen[0].name}"
     _show(_text(f"{instance['name']} on {of_gpus}", instance, request.release, planned))
@@ -201,5 +202,5 @@ def _collected(hosts: Mapping[str, Any], file: str) -> dict[str, Any]:
     }
     written = _write(file, content)
     if refused and not written.get("failed"):
-        written |= {"failed": True, "msg": "\n".join(refused)}
+        written |= {"changed": False, "failed": True, "msg": "\n".join(refused)}
     return written

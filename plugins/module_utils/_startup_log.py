@@ -163,16 +163,28 @@ _FIGURES: tuple[tuple[t.Pattern[str], str], ...] = (
 )
 _COUNTS = ("kv_tokens", "max_model_len")
 
+# Whether torch.compile ran or found its cache, vllm/compilation/backends.py and decorators.py. The
+# end of the texts: "for dynamic shape takes 9.90 s" up to 0.12.0, "for compile range (1, 8192)
+# takes 9.90 s" from 0.13.0; "Directly load AOT compilation" came with 0.11.1. From 0.32.0 on the
+# name of the compiled part may come before them, in brackets.
+_COMPILED = re.compile(r"Compiling a graph for (?:dynamic shape|shape|compile range)\b")
+_LOADED = re.compile(r"Directly load (?:the compiled graph\(s\) for|AOT compilation from path)\b")
+
 
 def figures_of(lines: t.Iterable[str]) -> dict[str, float | int]:
     """Return what a log tells of memory: `weights_gib`, `kv_gib`, `kv_tokens`, `max_model_len`,
-    `max_concurrency`; a figure that it does not tell has no key.
+    `max_concurrency`, and `compiled`; what it does not tell has no key.
 
     Every tensor parallel worker tells its own: of the KV cache the least counts, since vLLM gives
-    all of them that many blocks, and of the weights the most.
+    all of them that many blocks, and of the weights the most. `compiled` is true where one of them
+    compiled a graph, and false where all graphs came from the cache.
     """
     figures: dict[str, float | int] = {}
     for line in lines:
+        if _COMPILED.search(line):
+            figures["compiled"] = True
+        elif _LOADED.search(line):
+            figures.setdefault("compiled", False)
         for pattern, _releases in _FIGURES:
             match = pattern.search(line)
             for name, text in match.groupdict().items() if match else ():

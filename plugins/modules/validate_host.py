@@ -114,9 +114,10 @@ RETURN = r"""
 plans:
   description:
     - Plan by instance. C(flags), C(env), C(tensor_parallel_size), C(replicas), C(memory_gib),
-      C(kv_tokens), C(max_concurrency) and C(reasons) are as in C(plan.json) of a release.
+      C(kv_tokens), C(max_concurrency) and C(reasons) are as in C(plan.json) of a release. The
+      values of the instance's own C(env) are not among them.
     - C(devices) has the CDI names of the GPUs for each replica. C(in_use) is a sentence where
-      others hold memory that the instance needs, else empty.
+      others leave too little memory for the instance to start, with what to do; else empty.
   returned: always
   type: dict
   sample:
@@ -126,7 +127,13 @@ plans:
       tensor_parallel_size: 1
       replicas: 1
       memory_gib:
-        {total: 139.8, weights: 13.03, activation: 2.87, cuda_graphs: 0.58, other: 0.23, kv: 111.94}
+        total: 139.8
+        weights: 13.03
+        activation: 2.87
+        cuda_graphs: 0.58
+        other: 0.23
+        kv: 111.94
+        kv_restart: 111.94
       kv_tokens: 4341729
       max_concurrency: 33.12
       reasons: []

@@ -77,9 +77,12 @@ plan:
   description:
     - The plan for GPUs of the catalogue, as it is written to C(plan_json), with the keys C(refused)
       (a sentence or null), C(flags), C(env), C(tensor_parallel_size), C(replicas), C(memory_gib)
-      (C(total), C(weights), C(activation), C(cuda_graphs), C(other), C(kv); of one GPU, in GiB),
-      C(kv_tokens), C(max_concurrency) and C(reasons).
-    - Of a refusal the file holds C(refused); all else is null or empty.
+      (C(total), C(weights), C(activation), C(cuda_graphs), C(other), C(kv) of a first start and
+      C(kv_restart) of one that finds torch.compile's cache; of one GPU, in GiB), C(kv_tokens),
+      C(max_concurrency) and C(reasons).
+    - Values of C(env) are not shown, since any of them may be a secret.
+    - Of a refusal the file holds C(refused), and C(memory_gib) where the planner got as far; all
+      else is null or empty.
   returned: success, with C(gpu_set)
   type: dict
 plans:

@@ -125,12 +125,17 @@ figures:
     max_concurrency:
       description: C(Maximum concurrency), requests of that context at once.
       type: float
+    compiled:
+      description:
+        - Whether the model was compiled, V(true), or its graphs came from torch.compile's cache.
+      type: bool
   sample:
     weights_gib: 13.03
     kv_gib: 111.94
     kv_tokens: 4341729
     max_model_len: 131072
     max_concurrency: 33.12
+    compiled: true
 unit_state:
   description: What systemd says of the unit.
   returned: success

@@ -54,6 +54,8 @@ options:
     description:
       - What the plan predicts, as C(plan.json) of a release has it. When vLLM is ready, the figures
         of its log are printed beside it; a difference of more than 3 % (and 0.5 GiB) is a warning.
+      - A first start compiles the model, which takes memory that a later one has for the KV cache.
+        The log says which of the two it was, and the line says which prediction is meant.
     type: dict
 seealso:
   - module: baremetal.vllm.vllm_health

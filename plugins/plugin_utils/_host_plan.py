@@ -17,6 +17,9 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import (
 )
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._release import build
 
+# A person's variables may hold what is secret to them; dockerd's client reads them as root.
+_MODES = {"run": "0755", "environment": "0600"}
+
 # Labels that a release's `run` gives its container.
 _LABEL = "baremetal.vllm.release"
 
@@ -201,7 +204,7 @@ def _files(releases: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         {
             "path": f"{release['directory']}/{name}",
             "content": content,
-            "mode": "0755" if name == "run" else "0644",
+            "mode": _MODES.get(name, "0644"),
         }
         for release in releases
         for name, content in release["files"].items()

@@ -10,6 +10,7 @@ beside the plan, and whoever starts the instance heeds it.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -42,6 +43,10 @@ _CPU_BLOCK_SIZE = 128
 _CPU_BATCHED_TOKENS = 2048
 _CPU_SEQUENCES = 256
 _CPU_KV_SPACE = "VLLM_CPU_KVCACHE_SPACE"  # GiB
+
+_UTILIZATION = "gpu-memory-utilization"
+# Stands for the value of a person's variable: it may be a secret under a name that nobody knows.
+_NOT_SHOWN = "(not shown)"
 
 # The plan of an instance of which nothing is known.
 EMPTY_PLAN: Mapping[str, Any] = {
@@ -101,7 +106,7 @@ def plan_instances(
     found = HostPlans()
     present = [instance for instance in instances if is_present(instance)]
     on_gpus = [each for each in present if _wants_gpus(each)]
-    shares = _assign(on_gpus, host, found)
+    shares, spare = _assign(on_gpus, host, found)
     for instance in present:
         name = instance["name"]
         if _wants_gpus(instance) and name not in shares:
@@ -116,9 +121,9 @@ def plan_instances(
         if not _wants_gpus(instance):
             found.plans[name] = cpu_plan(instance, model, release)
             continue
-        question = _Question(instance, shares[name], model, release, shutdown_timeout)
+        question = _Question(instance, shares[name], model, release, shutdown_timeout, spare)
         try:
-            found.planned[name] = question.plan()
+            found.planned[name] = without_values(question.plan(), instance.get("env", {}))
         except Refusal as refusal:
             found.problems.append(f"vllm_instances ({name}): {refusal}")
             continue
@@ -146,6 +151,22 @@ def _written(question: _Question, planned: Plan, host: Host) -> dict[str, Any]:
     }
 
 
+def without_values(planned: Plan, env: Iterable[str]) -> Plan:
+    """A plan to print and to write down: without the values of the variables that ``env`` names.
+
+    The engine has them from its instance, not from its plan.
+    """
+    own = set(env)
+    return dataclasses.replace(
+        planned,
+        env={name: value for name, value in planned.env.items() if name not in own},
+        reasons=tuple(
+            dataclasses.replace(row, value=_NOT_SHOWN) if row.flag in own else row
+            for row in planned.reasons
+        ),
+    )
+
+
 def unplanned(instance: Instance, release: str) -> dict[str, Any]:
     """What is known of an instance without its host: the parsers of a model of the catalogue."""
     try:
@@ -170,27 +191,36 @@ def model_of(name: str, configs: Mapping[str, Mapping[str, Any]]) -> Model:
 
 @dataclass(frozen=True)
 class _Question:
-    """What is asked of the planner for one instance."""
+    """What is asked of the planner for one instance.
+
+    :param spare: the host's GPUs that no instance has.
+    """
 
     instance: Instance
     gpus: Sequence[Gpu]
     model: Model
     release: str
     shutdown_timeout: int
+    spare: Sequence[Gpu] = ()
 
-    def plan(self, idle: bool = True) -> Plan:
-        """:param idle: plan as if nobody else held memory."""
-        gpus = self.gpus
-        if idle:
-            gpus = [dataclasses.replace(gpu, foreign_bytes=0) for gpu in gpus]
+    def plan(
+        self, gpus: Sequence[Gpu] | None = None, options: Mapping[str, Any] | None = None
+    ) -> Plan:
+        """Plan as if nobody else held memory.
+
+        :param gpus: others than the instance's own.
+        :param options: further ones.
+        :raises Refusal: there is no plan.
+        """
+        idle = [dataclasses.replace(gpu, foreign_bytes=0) for gpu in gpus or self.gpus]
         _gpu_catalogue, plan = _for_gpus()
         length = self.instance.get("max_model_len", "auto")
         planned: Plan = plan.plan(
-            tuple(gpus),
+            tuple(idle),
             self.model,
             self.instance.get("intent", "chat"),
             self.release,
-            normalise(self.instance.get("options", {})),
+            normalise(self.instance.get("options", {})) | dict(options or {}),
             max_model_len=length if length == "auto" else int(length),
             env={name: str(value) for name, value in self.instance.get("env", {}).items()},
             shutdown_timeout=self.shutdown_timeout,
@@ -199,23 +229,78 @@ class _Question:
 
     def in_use(self, planned: Plan) -> str:
         """Why the plan does not fit beside what others hold now; empty where it does."""
-        used = {uuid for replica in planned.devices for uuid in replica}
-        holding = [gpu for gpu in self.gpus if gpu.uuid in used and gpu.foreign_bytes]
-        if not holding:
+        short = _without_room(planned, self.gpus)
+        if not short:
             return ""
-        where = f"vllm_instances ({self.instance['name']})"
-        try:
-            beside = self.plan(idle=False)
-        except Refusal as refusal:
-            return f"{where}: {refusal}"
-        if beside.flags == planned.flags and beside.devices == planned.devices:
-            return ""
-        worst = max(holding, key=lambda gpu: gpu.foreign_bytes)
+        worst = min(short, key=lambda gpu: gpu.memory_bytes - gpu.foreign_bytes)
+        ways = [
+            self._elsewhere(planned),
+            self._with_less(planned, worst),
+            "end what holds them (`nvidia-smi` lists it).",
+        ]
         return (
-            f"{where} wants {planned.memory.requested / GIB:.1f} GiB of GPU {worst.index}, where"
-            f" others hold {worst.foreign_bytes / GIB:.1f} of {worst.memory_bytes / GIB:.1f} GiB;"
-            " stop them (`nvidia-smi` lists them), or set gpu-memory-utilization in its options."
+            f"vllm_instances ({self.instance['name']}) needs {_needed(planned) / GIB:.2f} GiB of"
+            f" GPU {worst.index}, where {worst.foreign_bytes / GIB:.2f} of"
+            f" {worst.memory_bytes / GIB:.2f} GiB are held by"
+            f" {', '.join(worst.holders) or 'others'}; {', or '.join(filter(None, ways))}"
         )
+
+    def _elsewhere(self, planned: Plan) -> str:
+        """The GPUs that would do, where enough of the host's are free."""
+        there = (*self.gpus, *self.spare)
+        short = {gpu.uuid for gpu in _without_room(planned, there, every=True)}
+        fine = [gpu for gpu in there if gpu.uuid not in short]
+        if len(fine) < len(self.gpus):
+            return ""
+        chosen = _nearest(fine, len(self.gpus))
+        if not self._fits(chosen, {}):
+            return ""
+        names = ", ".join(gpu.uuid if gpu.mig_slice else str(gpu.index) for gpu in chosen)
+        return f"set gpus: [{names}]"
+
+    def _with_less(self, planned: Plan, gpu: Gpu) -> str:
+        """The utilization with which it would run beside the others, where there is one."""
+        beyond = _needed(planned) - planned.memory.requested
+        room = gpu.memory_bytes - gpu.foreign_bytes - beyond
+        share = math.floor(100 * room / gpu.memory_bytes) / 100
+        if share <= 0 or not self._fits(self.gpus, {_UTILIZATION: share}):
+            return ""
+        return f"set {_UTILIZATION}: {share} in its options"
+
+    def _fits(self, gpus: Sequence[Gpu], options: Mapping[str, Any]) -> bool:
+        try:
+            return not _without_room(self.plan(gpus, options), gpus)
+        except Refusal:
+            return False
+
+
+def _needed(planned: Plan) -> int:
+    """Bytes of one GPU that an engine needs to start and to serve.
+
+    vLLM does not start without ``requested`` being free beside its context, whatever it will use;
+    CUDA graphs may come on top later.
+    """
+    from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.memory import outside_bytes
+
+    parts = planned.memory
+    held = parts.weights + parts.activation + parts.cuda_graphs + parts.other + parts.kv
+    return max(parts.requested, held) + outside_bytes(planned.tensor_parallel_size)
+
+
+def _without_room(planned: Plan, gpus: Iterable[Gpu], every: bool = False) -> list[Gpu]:
+    """Those that the plan uses and that others leave too little of.
+
+    :param every: as if the plan used all of ``gpus``.
+    """
+    used = {uuid for replica in planned.devices for uuid in replica}
+    needed = _needed(planned)
+    return [
+        gpu
+        for gpu in gpus
+        if (every or gpu.uuid in used)
+        and gpu.foreign_bytes
+        and needed > gpu.memory_bytes - gpu.foreign_bytes
+    ]
 
 
 def _for_gpus() -> tuple[ModuleType, ModuleType]:
@@ -234,16 +319,19 @@ def _for_gpus() -> tuple[ModuleType, ModuleType]:
 
 def _assign(
     instances: Sequence[Instance], host: Host, found: HostPlans
-) -> dict[str, tuple[Gpu, ...]]:
-    """Instance -> its GPUs. Lists come first, then counts take what is left, then ``all``."""
+) -> tuple[dict[str, tuple[Gpu, ...]], tuple[Gpu, ...]]:
+    """Instance -> its GPUs, and those that none has.
+
+    Lists come first, then counts take what is left, then ``all``.
+    """
     if not instances or host.gpu_info is None:
-        return {}
+        return {}, ()
     gpu_catalogue, _plan_module = _for_gpus()
     try:
         there = gpu_catalogue.from_facts(host.gpu_info, host.own_containers)
     except Refusal as refusal:
         found.problems.append(f"has GPUs that cannot be used: {refusal}")
-        return {}
+        return {}, ()
     shares: dict[str, tuple[Gpu, ...]] = {}
     users: dict[str, list[Instance]] = {gpu.uuid: [] for gpu in there}
     for instance in sorted(instances, key=lambda each: _exactness(each.get("gpus", "all"))):
@@ -259,7 +347,7 @@ def _assign(
         shares[name] = tuple(share)
         for gpu in share:
             users[gpu.uuid].append(instance)
-    return shares
+    return shares, tuple(gpu for gpu in there if not users[gpu.uuid])
 
 
 def _crowd(others: Sequence[Instance], instance: Instance) -> str:
@@ -284,7 +372,7 @@ def _crowd(others: Sequence[Instance], instance: Instance) -> str:
 
 def _utilization(instance: Instance) -> float | None:
     """The part of a GPU that an instance limits itself to; None where it does not."""
-    given = normalise(instance.get("options", {})).get("gpu-memory-utilization")
+    given = normalise(instance.get("options", {})).get(_UTILIZATION)
     return None if given is None else float(given)
 
 
@@ -312,7 +400,15 @@ def _share(wanted: Any, there: Sequence[Gpu], free: Sequence[Gpu]) -> tuple[list
             f"wants {count} GPUs; {len(free)} of the host's {len(there)} are left for it, ask for"
             " fewer or move an instance to another host."
         )
-    return list(free[:count]), ""
+    return _nearest(free, count), ""
+
+
+def _nearest(gpus: Sequence[Gpu], count: int) -> list[Gpu]:
+    """So many GPUs that work well together: NVLink first, then one NUMA node, then the index."""
+    from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner import devices
+
+    groups, _idle = devices.assign(gpus, count, 1)
+    return list(groups[0])
 
 
 def _cdi_names(uuids: Sequence[str], gpus: Sequence[Gpu], host: Host) -> list[str]:
@@ -351,7 +447,7 @@ def cpu_plan(instance: Instance, model: Model, release: str) -> dict[str, Any]:
     cache = kv_cache(model, engine, kv_bytes)
     return planned | {
         "memory_gib": dict.fromkeys(("total", "weights", "activation", "cuda_graphs", "other"))
-        | {"kv": round(kv_bytes / GIB, 3)},
+        | dict.fromkeys(("kv", "kv_restart"), round(kv_bytes / GIB, 3)),
         "kv_tokens": cache.tokens,
         "max_concurrency": round(cache.concurrency, 2),
     }

@@ -98,7 +98,7 @@ def gpu_devices(gpus: Any) -> list[str] | None:
         return ["all"]
     if gpus == "none":
         return []
-    if isinstance(gpus, str) and gpus.isdigit():
+    if isinstance(gpus, str) and gpus.isdecimal():
         gpus = int(gpus)
     if isinstance(gpus, int) and not isinstance(gpus, bool):
         return [str(index) for index in range(gpus)] if gpus > 0 else None
@@ -151,9 +151,10 @@ def check_instance(instance: Mapping[str, Any], release: str) -> list[str]:
 
 
 def is_count(value: Any) -> bool:
-    if isinstance(value, bool):
-        return False
-    return (isinstance(value, int) and value > 0) or (isinstance(value, str) and value.isdigit())
+    """Whether it is a whole number from 1, or the text of one."""
+    if isinstance(value, str):
+        return value.isdecimal() and int(value) > 0
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _check_model(model: str) -> list[str]:

@@ -74,7 +74,13 @@ def read_request(given: Mapping[str, Any], known: Collection[str], release: str)
     :raises Refusal: a name or a value that cannot be; what is allowed is said.
     """
     _refuse_unknown(given, known)
-    if "gpu_set" not in given:
+    gpu_set = str(given.get("gpu_set") or "").strip()
+    if "gpu_set" in given and not gpu_set:
+        raise Refusal(
+            "gpu_set is empty; give a GPU of the catalogue, such as -e gpu_set=h200, or leave it"
+            " out to plan the hosts of the inventory."
+        )
+    if not gpu_set:
         if "gpu_count" in given:
             raise Refusal("gpu_count is given without gpu_set; add -e gpu_set=h200 or the like.")
         if not any(name in given for name in _OF_AN_INSTANCE):
@@ -83,7 +89,7 @@ def read_request(given: Mapping[str, Any], known: Collection[str], release: str)
         raise Refusal("model is missing; add -e model=openai/gpt-oss-20b or a directory.")
     model, config = _model(str(given["model"]).strip())
     return Request(
-        gpu_set=str(given.get("gpu_set", "")).strip(),
+        gpu_set=gpu_set,
         gpu_count=_count("gpu_count", given.get("gpu_count", 1)),
         model=model,
         config=config,

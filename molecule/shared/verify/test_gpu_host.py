@@ -125,7 +125,7 @@ def test_release_is_whole_and_not_writable_by_others(gpu_host: Host, scenario: S
     assert gpu_host.file(scenario.current).is_symlink
     for name, mode in (
         ("config.yaml", 0o644),
-        ("environment", 0o644),
+        ("environment", 0o600),
         ("run", 0o755),
         ("release.json", 0o644),
         ("plan.json", 0o644),

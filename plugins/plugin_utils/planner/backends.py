@@ -77,7 +77,35 @@ def fp8_kv(capability: tuple[int, int], model: Model, release: str) -> tuple[str
             model.attention_sinks
         ):
             return rule["verdict"], rule["why"]
-    return "no", f"no rule is known for compute capability {_text(capability)}"
+    return "opt-in", (
+        f"nobody has shown yet whether FP8 is right on compute capability {_text(capability)}:"
+        " send a real request after the start"
+    )
+
+
+def asked_by(model: Model, flags: Mapping[str, Any], env: Mapping[str, str]) -> tuple[str, str]:
+    """The flag or variable that asks for the attention and for the MoE kernel; empty for none.
+
+    :param flags: with ``attention-config`` as a mapping.
+    """
+    config = flags.get("attention-config")
+    nested = config.get("backend") if isinstance(config, Mapping) else None
+    attention = (
+        ("attention-backend", flags.get("attention-backend")),
+        ("attention-config", nested),
+        ("VLLM_ATTENTION_BACKEND", env.get("VLLM_ATTENTION_BACKEND")),
+    )
+    switches = [
+        (name, is_true(env.get(name)))
+        for name, rule in _catalogue()["mxfp4_moe_variables"].items()
+        if isinstance(rule, dict) and model.quantization == "mxfp4"
+    ]
+    moe = (("moe-backend", flags.get("moe-backend")), *switches)
+    return _first_asking(attention), _first_asking(moe)
+
+
+def _first_asking(given: Iterable[tuple[str, Any]]) -> str:
+    return next((name for name, value in given if value and str(value).lower() != "auto"), "")
 
 
 @functools.cache

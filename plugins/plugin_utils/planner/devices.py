@@ -8,16 +8,13 @@ from collections.abc import Sequence
 
 from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.types import GIB, Gpu, Refusal
 
-# MXFP4 kernels and attention sinks need it (get_min_capability of quantization/mxfp4.py), and no
-# current image is built for less with them.
-OLDEST_CAPABILITY = (8, 0)
 # Boards of one kind differ by some MiB (ECC, reserved rows).
 _EQUAL_SHARE = 0.02
 
 
 def check(gpus: Sequence[Gpu]) -> None:
     """
-    :raises Refusal: there is no GPU, one is too old, or they are not equal.
+    :raises Refusal: there is no GPU, one is not usable as it is, or they are not equal.
     """
     if not gpus:
         raise Refusal(
@@ -31,12 +28,6 @@ def check(gpus: Sequence[Gpu]) -> None:
 
 def _check_one(gpu: Gpu) -> None:
     where = f"GPU {gpu.index} ({gpu.name})"
-    if gpu.capability < OLDEST_CAPABILITY:
-        major, minor = gpu.capability
-        raise Refusal(
-            f"{where} has compute capability {major}.{minor}; MXFP4 and attention sinks need 8.0"
-            " or newer (A100, RTX 30 series and later)."
-        )
     if gpu.mig_enabled and not gpu.mig_slice:
         raise Refusal(
             f"{where} has MIG enabled but no instance; create one (nvidia-smi mig -cgi ... -C) or"

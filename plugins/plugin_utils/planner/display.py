@@ -22,12 +22,16 @@ _GAP = "  "
 # Longer values are continued on the next line, so that reasons keep their room.
 _WIDEST_VALUE = 26
 
+# A smaller difference between a first start and a restart is not worth a line.
+_SEEN_BYTES = round(0.05 * GIB)
+
 # Part of a GPU's memory and what fills its cells of the bar.
 _CELLS = {
     "weights": "█",
     "activation": "▓",
     "CUDA graphs": "▒",
     "other": "▚",
+    "CUDA, NCCL": "▞",
     "KV cache": "░",
     "free": "·",
 }
@@ -69,7 +73,7 @@ def value_text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (Mapping, list, tuple)):
-        return json.dumps(value, sort_keys=True, ensure_ascii=False)
+        return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
     return str(value)
 
 
@@ -105,6 +109,7 @@ def parts_of(memory: Memory) -> dict[str, int]:
         "activation": memory.activation,
         "CUDA graphs": memory.cuda_graphs,
         "other": memory.other,
+        "CUDA, NCCL": memory.outside,
         "KV cache": max(0, memory.kv),
     }
     return used | {"free": max(0, memory.total - sum(used.values()))}
@@ -135,12 +140,25 @@ def _cells(sizes: Sequence[int], count: int) -> list[int]:
 
 
 def prediction(plan: Plan) -> str:
-    """What vLLM will print of its KV cache."""
+    """What vLLM will print of its KV cache, and its size where a restart has more of it."""
     length = plan.flags.get("max-model-len")
     of_length = f"{length:,} tokens" if isinstance(length, int) else "full length"
-    return (
+    said = (
         f"KV cache: {plan.kv_cache.tokens:,} tokens, {plan.kv_cache.concurrency:.2f} requests of"
-        f" {of_length} at once."
+        f" {of_length} at once"
+    )
+    return f"{said}{_after_a_restart(plan)}."
+
+
+def _after_a_restart(plan: Plan) -> str:
+    first, later = plan.memory.kv, plan.restart_kv_bytes
+    if not later or abs(later - first) < _SEEN_BYTES:
+        return ""
+    # Two digits where one would show the same figure twice.
+    digits = 1 if f"{later / GIB:.1f}" != f"{first / GIB:.1f}" else 2
+    return (
+        f"; {later / GIB:.{digits}f} GiB instead of {first / GIB:.{digits}f} after a restart, when"
+        " kernels are compiled"
     )
 
 

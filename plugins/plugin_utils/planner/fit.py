@@ -37,13 +37,14 @@ _LENGTHS = (
     1_048_576, 524_288, 262_144, 196_608, 131_072, 98_304, 65_536, 49_152, 40_960, 32_768,
     24_576, 16_384, 12_288, 8_192, 6_144, 4_096, 2_048,
 )  # fmt: skip
-# Chat with a system prompt and a few turns; below it, more GPUs are better than less context.
-USEFUL_LENGTH = 8_192
+# Chat with a system prompt and a few turns; below it, one request more is better than none.
+_USEFUL_LENGTH = 8_192
 
 # Share and bytes that a plan leaves to the driver, fragmentation and what is captured or compiled
-# after profiling: together 0.95 of an 80 GB card, which vLLM's recipe gives for gpt-oss-120b.
+# after profiling, beside what lies outside in any case: together 0.95 of one 80 GB card, and less
+# of two, which vLLM's recipe gives for gpt-oss-120b.
 _SHARE = 0.96
-_SPARE_BYTES = round(0.75 * GIB)
+_SPARE_BYTES = round(0.25 * GIB)
 # Weights above this share of a GPU leave no room for large batches: the same recipe asks for
 # max-num-batched-tokens 1024 there.
 TIGHT_SHARE = 0.7
@@ -52,11 +53,11 @@ TIGHT_SHARE = 0.7
 _UNIFIED_SHARE = 0.80
 # A GPU that no release was measured on.
 _UNKNOWN_SHARE = 0.85
-# What a desktop may take later, and what a process that is already there may still take.
-_DISPLAY_BYTES = GIB
+# What a desktop may take on a card that drives screens, whether one is attached now or not: a plan
+# must not change with a cable.
+_SCREEN_BYTES = GIB
+# What a process that is already there may still take.
 _FOREIGN_BYTES = GIB // 2
-# CUDA's own part that vLLM's check on start already finds in use.
-_CONTEXT_BYTES = GIB // 2
 # Prediction is within 3 % or this much; exact KV bytes must not depend on it.
 _TOLERANCE_BYTES = GIB // 2
 _KV_BYTES_STEP = 16 << 20
@@ -88,7 +89,7 @@ class Request:
     @property
     def gpu(self) -> Gpu:
         """The one with the least to give: all of them run the same flags."""
-        return min(self.gpus, key=available_bytes)
+        return min(self.gpus, key=lambda gpu: gpu.memory_bytes - gpu.foreign_bytes)
 
     @property
     def served(self) -> Model:
@@ -128,7 +129,7 @@ def fit(request: Request, tensor_parallel: int) -> Fit:
         found = _at(request, tensor_parallel, seqs, tokens)
         if found.memory.weights > TIGHT_SHARE * found.memory.total:
             return _at(request, tensor_parallel, *last)
-        if found.engine.max_model_len >= _enough(request) and _holds_enough(request, found):
+        if is_enough(request, found):
             return found
         tried.append(found)
     smallest = _at(request, tensor_parallel, *last)
@@ -138,6 +139,11 @@ def fit(request: Request, tensor_parallel: int) -> Fit:
 
 def _is_as_good(found: Fit, smallest: Fit) -> bool:
     return found.works and found.engine.max_model_len >= smallest.engine.max_model_len
+
+
+def is_enough(request: Request, found: Fit) -> bool:
+    """Whether it holds the context and the requests that the intent asks for."""
+    return found.engine.max_model_len >= _enough(request) and _holds_enough(request, found)
 
 
 def _enough(request: Request) -> int:
@@ -158,12 +164,12 @@ def _shortened(request: Request, long: Fit) -> Fit:
         return _with_length(request, long, shorter[-1]) if shorter else long
     for length in shorter:
         choice = _with_length(request, long, length)
-        if length >= USEFUL_LENGTH and _holds_enough(request, choice):
+        if length >= _USEFUL_LENGTH and _holds_enough(request, choice):
             return choice
     if not shorter:
         return long
     # Too few fit at once: then at least no context is kept that costs more of them.
-    most = USEFUL_LENGTH if request.intent.minimum_requests > 1 else shorter[0]
+    most = _USEFUL_LENGTH if request.intent.minimum_requests > 1 else shorter[0]
     rest = [_with_length(request, long, length) for length in shorter if length <= most]
     return next((choice for choice in rest if choice.works), rest[-1])
 
@@ -256,6 +262,13 @@ def measure(request: Request, drafted: Mapping[str, Any]) -> Fit:
     return Fit(flags, env, engine, used, kv_cache(model, engine, max(used.kv, 0)))
 
 
+def restart_kv_bytes(request: Request, found: Fit) -> int:
+    """KV cache of a start that finds torch.compile's cache: more than that of the first one."""
+    gpu, exact = request.gpu, found.flags.get(_KV_BYTES_FLAG)
+    share = _share(request, found.engine)
+    return memory(gpu.memory_bytes, share, request.served, found.engine, exact, compiled=True).kv
+
+
 def _share(request: Request, engine: Engine) -> float:
     """gpu-memory-utilization: a person's, vLLM's own where they want that, or the plan's."""
     if _SHARE_FLAG in request.options:
@@ -278,35 +291,25 @@ def environment(request: Request) -> dict[str, str]:
 
 def utilization(gpu: Gpu, probe: Memory) -> float:
     """gpu-memory-utilization in hundredths, so that what comes after profiling still fits."""
-    total = gpu.memory_bytes
-    later = max(probe.cuda_graphs - probe.cuda_graphs_reserved, 0)
-    share = (total * _SHARE - max(_SPARE_BYTES, later)) / total
+    total, later = gpu.memory_bytes, max(probe.cuda_graphs - probe.cuda_graphs_reserved, 0)
+    spare = total * (1 - _SHARE) + max(_SPARE_BYTES, later)
+    if gpus.may_drive_screens(gpu):
+        spare = max(spare, _SCREEN_BYTES + _SPARE_BYTES + later)
+    share = (total - probe.outside - spare) / total
     if gpus.has_unified_memory(gpu):
         share = min(share, _UNIFIED_SHARE)
     if not releases.is_known_capability(gpu.capability):
         share = min(share, _UNKNOWN_SHARE)
-    if is_shared(gpu):
-        share = min(share, (available_bytes(gpu) - later) / total)
+    if gpu.foreign_bytes:
+        beside = gpu.foreign_bytes + _FOREIGN_BYTES + probe.outside + later
+        share = min(share, (total - beside) / total)
     return max(math.floor(share * 100), 1) / 100
-
-
-def is_shared(gpu: Gpu) -> bool:
-    """Whether others hold memory of this GPU, or may."""
-    return gpu.display or gpu.foreign_bytes > 0
-
-
-def available_bytes(gpu: Gpu) -> int:
-    """What an instance may count on beside a desktop and other processes."""
-    others = gpu.foreign_bytes + (_FOREIGN_BYTES if gpu.foreign_bytes else 0)
-    if gpu.display:
-        others = max(others, _DISPLAY_BYTES)
-    return gpu.memory_bytes - others - _CONTEXT_BYTES
 
 
 def _exact_bytes(request: Request, used: Memory) -> int | None:
     """KV bytes for a shared GPU: profiling would count what others take meanwhile."""
     asked = {_KV_BYTES_FLAG, _SHARE_FLAG} & set(request.options)
-    if asked or not is_shared(request.gpu):
+    if asked or not request.gpu.foreign_bytes:
         return None
     if not catalogue().has_flag(_KV_BYTES_FLAG, request.release):
         return None
@@ -315,7 +318,7 @@ def _exact_bytes(request: Request, used: Memory) -> int | None:
 
 
 def held(found: Memory) -> int:
-    """All that the instance holds on one GPU."""
+    """All that the instance holds on one GPU, beside what lies outside."""
     return found.weights + found.activation + found.cuda_graphs + found.other + max(found.kv, 0)
 
 

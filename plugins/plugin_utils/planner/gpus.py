@@ -38,15 +38,15 @@ def gpu_set(name: str, count: int) -> tuple[Gpu, ...]:
     """A server of ``count`` equal GPUs.
 
     :param name: a key of the catalogue: ``h100-80``.
-    :raises Refusal: the name is unknown or the count is negative.
+    :raises Refusal: the name is unknown or the count is below 1.
     """
     entry = _catalogue()["gpus"].get(_key(name))
     if entry is None:
         near = get_close_matches(_key(name), _spellings(), n=1)
         hint = f"; did you mean {near[0]}?" if near else "."
         raise Refusal(f"GPU set {name!r} is not known; known are {', '.join(names())}{hint}")
-    if count < 0:
-        raise Refusal(f"gpu_count is {count}; it must be 0 or more.")
+    if count < 1:
+        raise Refusal(f"gpu_count is '{count}'; it must be a whole number from 1.")
     return tuple(_member(entry, index, count) for index in range(count))
 
 
@@ -95,6 +95,13 @@ def has_unified_memory(gpu: Gpu) -> bool:
     return gpu.name in _catalogue()["unified_memory"]
 
 
+def may_drive_screens(gpu: Gpu) -> bool:
+    """Whether it is a card for desktops, by its name."""
+    screens = _catalogue()["screens"]
+    named = any(mark in gpu.name for mark in screens["named"])
+    return named and not any(mark in gpu.name for mark in screens["but_not"])
+
+
 def from_facts(facts: Mapping[str, Any], own_containers: Collection[str] = ()) -> tuple[Gpu, ...]:
     """The GPUs of a host, as the module gpu_info describes them.
 
@@ -105,8 +112,7 @@ def from_facts(facts: Mapping[str, Any], own_containers: Collection[str] = ()) -
         raise Refusal(facts.get("message") or f"the GPUs are in state {facts['state']}.")
     found: list[Gpu] = []
     for entry in facts.get("gpus", ()):
-        if not entry.get("lost"):
-            found += _from_entry(entry, own_containers)
+        found += _from_entry(entry, own_containers)
     return tuple(found)
 
 
@@ -179,6 +185,9 @@ def _foreign(entry: Mapping[str, Any], own: Collection[str]) -> tuple[int, tuple
     if len(others) == len(processes) and used > _IDLE_BYTES:
         # Nothing of ours runs: what is in use and not accounted for is another's too.
         held = max(held, used)
+    if held <= _IDLE_BYTES:
+        # A screen or a monitoring agent: every plan leaves room for so much.
+        return 0, ()
     holders = tuple(f"{item.get('name') or 'process'} (pid {item['pid']})" for item in others)
     return held, holders
 

@@ -50,7 +50,8 @@ def memory(
     other = other_bytes(model, engine)
     held, reserved = graph_bytes(model, engine)
     kv = requested - weights - activation - other - reserved if kv_bytes is None else kv_bytes
-    return Memory(total_bytes, requested, weights, activation, held, reserved, other, kv)
+    outside = outside_bytes(engine.tensor_parallel)
+    return Memory(total_bytes, requested, weights, activation, held, reserved, other, kv, outside)
 
 
 def capture_sizes(largest: int) -> list[int]:
@@ -97,6 +98,16 @@ def other_bytes(model: Model, engine: Engine) -> int:
         gib += kept["gib"]
         logits = engine.max_num_seqs * model.vocabulary * kept["bytes_per_logit"]
     return int(gib * GIB + logits)
+
+
+def outside_bytes(tensor_parallel: int) -> int:
+    """Bytes of one GPU that its engine holds beyond ``requested``.
+
+    They are taken before vLLM's first look at the GPU, which asks only whether ``requested`` is
+    free beside them.
+    """
+    outside = _data()["outside_requested"]
+    return int(outside["sharded_gib" if tensor_parallel > 1 else "gib"] * GIB)
 
 
 def graph_bytes(model: Model, engine: Engine) -> tuple[int, int]:

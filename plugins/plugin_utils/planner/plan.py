@@ -23,6 +23,7 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner import (
 from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.types import (
     GIB,
     Gpu,
+    Memory,
     Model,
     Plan,
     Refusal,
@@ -56,7 +57,8 @@ def plan(
     )
     found = solve(request)
     if not refusals.is_sound(request, found):
-        raise Refusal(refusals.sentence(request, found, _tries))
+        said = refusals.sentence(request, found, _tries)
+        raise Refusal(said, found.memory, fit.restart_kv_bytes(request, found))
     return _assemble(request, found)
 
 
@@ -74,7 +76,7 @@ def _request(
     devices.check(gpus)
     refusals.check_busy(gpus)
     served = models.model(model) if isinstance(model, str) else model
-    asked = options.read(overrides or {}, release, served)
+    asked = _without_open_size(options.read(overrides or {}, release, served))
     wanted = intents.intent(intent, gpus[0])
     length = options.length(max_model_len, asked, served)
     request = fit.Request(
@@ -87,21 +89,36 @@ def _request(
         max_model_len=length,
         shutdown_timeout=shutdown_timeout,
     )
+    refusals.check_capability(request, _tries)
     refusals.check_options(request)
     return request
 
 
+def _without_open_size(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Null leaves a flag to vLLM, which would take one GPU; here it leaves it to the plan."""
+    size = "tensor-parallel-size"
+    return {name: value for name, value in asked.items() if name != size or value is not None}
+
+
 def solve(request: fit.Request) -> fit.Fit:
-    """The smallest tensor-parallel size with a useful context, else the one that comes nearest."""
-    found: fit.Fit | None = None
+    """The smallest tensor-parallel size that the intent is content with, else the nearest one.
+
+    :raises Refusal: the options ask for what the GPUs cannot do.
+    """
+    tried: list[fit.Fit] = []
     for size in fit.sizes(request, models.tensor_parallel_sizes(request.model)):
         found = fit.fit(request, size)
-        useful = request.max_model_len or min(fit.USEFUL_LENGTH, request.model.max_model_len)
-        if refusals.is_sound(request, found) and found.engine.max_model_len >= useful:
+        if refusals.is_sound(request, found) and fit.is_enough(request, found):
             return found
-    if found is None:
+        tried.append(found)
+    if not tried:
         raise Refusal(f"{request.model.name} cannot run on {request.gpu.name}.")
-    return found
+    sound = [found for found in tried if refusals.is_sound(request, found)]
+    return max(sound, key=_reach) if sound else tried[-1]
+
+
+def _reach(found: fit.Fit) -> tuple[int, float]:
+    return found.engine.max_model_len, found.kv_cache.concurrency
 
 
 def _tries(request: fit.Request) -> fit.Fit | None:
@@ -129,22 +146,14 @@ def _assemble(request: fit.Request, found: fit.Fit) -> Plan:
         kv_cache=found.kv_cache,
         reasons=why,
         notes=reasons.notes(request, found, tuple(str(gpu.index) for gpu in idle), linked),
+        restart_kv_bytes=fit.restart_kv_bytes(request, found),
     )
 
 
 def as_json(result: Plan | Refusal) -> dict[str, Any]:
     """A plan, or a refusal, under the same keys; sizes in GiB on each GPU."""
     if isinstance(result, Refusal):
-        return _refused(str(result))
-    memory = result.memory
-    parts = {
-        "total": memory.total,
-        "weights": memory.weights,
-        "activation": memory.activation,
-        "cuda_graphs": memory.cuda_graphs,
-        "other": memory.other,
-        "kv": memory.kv,
-    }
+        return _refused(result)
     return {
         "refused": None,
         "flags": dict(result.flags),
@@ -152,7 +161,7 @@ def as_json(result: Plan | Refusal) -> dict[str, Any]:
         "tensor_parallel_size": result.tensor_parallel_size,
         "replicas": result.replicas,
         "devices": [list(group) for group in result.devices],
-        "memory_gib": {name: round(size / GIB, 3) for name, size in parts.items()},
+        "memory_gib": _memory_gib(result.memory, result.restart_kv_bytes),
         "kv_tokens": result.kv_cache.tokens,
         "max_concurrency": round(result.kv_cache.concurrency, 2),
         "reasons": [
@@ -162,12 +171,28 @@ def as_json(result: Plan | Refusal) -> dict[str, Any]:
     }
 
 
-def _refused(sentence: str) -> dict[str, Any]:
+def _memory_gib(memory: Memory, restart_kv_bytes: int) -> dict[str, float]:
+    """``kv`` is of a first start; with ``kv`` the parts add up to what the engine holds."""
+    parts = {
+        "total": memory.total,
+        "weights": memory.weights,
+        "activation": memory.activation,
+        "cuda_graphs": memory.cuda_graphs,
+        "other": memory.other,
+        "kv": memory.kv,
+        "kv_restart": restart_kv_bytes,
+    }
+    return {name: round(size / GIB, 3) for name, size in parts.items()}
+
+
+def _refused(refusal: Refusal) -> dict[str, Any]:
     empty: dict[str, Any] = dict.fromkeys(
         ("tensor_parallel_size", "replicas", "memory_gib", "kv_tokens", "max_concurrency")
     )
+    if refusal.memory is not None:
+        empty["memory_gib"] = _memory_gib(refusal.memory, refusal.restart_kv_bytes)
     return {
-        "refused": sentence,
+        "refused": str(refusal),
         "flags": {},
         "env": {},
         "devices": [],

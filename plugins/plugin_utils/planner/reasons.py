@@ -21,6 +21,7 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner import (
 )
 from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.types import (
     GIB,
+    Backends,
     Reason,
     Refusal,
 )
@@ -29,8 +30,10 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.types impor
 KEEP_ALIVE_SECONDS = 120
 # Proxies and clients give up on a silent stream after 30 to 60 s.
 _SSE_SECONDS = 15
-# Releases with the parser `openai`, and the first that sets the reasoning parser by itself.
+# First release with the tool call parser `openai`.
 _TOOL_PARSER = "0.10.2"
+# Stands for a person's value of a variable: whatever its name, it may be a secret.
+_HIDDEN = "(set)"
 
 
 def rows(request: fit.Request, found: fit.Fit, replicas: int) -> tuple[Reason, ...]:
@@ -43,12 +46,12 @@ def rows(request: fit.Request, found: fit.Fit, replicas: int) -> tuple[Reason, .
     kept: list[Reason] = []
     for row in planned:
         if row.flag in request.options:
-            kept.append(_own(request, row, alone))
+            kept.append(_own(request, found, row, alone))
         elif row.value is None or known.has_flag(row.flag, request.release):
             kept.append(row)
     mentioned = {row.flag for row in kept}
     kept += [
-        _own(request, Reason(name, None, ""), alone)
+        _own(request, found, Reason(name, None, ""), alone)
         for name in request.options
         if name not in mentioned
     ]
@@ -66,28 +69,41 @@ def _plan_alone(request: fit.Request, found: fit.Fit) -> Mapping[str, Any]:
         return {}
 
 
-def _own(request: fit.Request, row: Reason, alone: Mapping[str, Any]) -> Reason:
+def _own(request: fit.Request, found: fit.Fit, row: Reason, alone: Mapping[str, Any]) -> Reason:
     """A person's value, beside what the plan had in mind."""
     value = request.options[row.flag]
     planned = alone.get(row.flag, row.value)
     if value is None:
-        usual = releases.defaults(request.release).gpu_memory_utilization
-        own = f", which takes {usual}" * (row.flag == "gpu-memory-utilization")
-        return Reason(row.flag, None, f"your option: left to vLLM{own}")
-    consequence = _consequence(request, row.flag, value)
+        taken = _left_to_vllm(request, found).get(row.flag)
+        takes = "" if taken is None else f", which takes {taken}"
+        return Reason(row.flag, None, f"your option: left to vLLM{takes}")
+    consequence = _consequence(request, found, row.flag, value)
     if not consequence and planned is not None and planned != value:
         consequence = f"the plan alone: {planned}"
     return Reason(row.flag, value, f"your option; {consequence}" if consequence else "your option")
 
 
-def _consequence(request: fit.Request, flag: str, value: Any) -> str:
+def _left_to_vllm(request: fit.Request, found: fit.Fit) -> Mapping[str, Any]:
+    """What vLLM takes for a flag that is not written."""
+    engine = found.engine
+    return {
+        "gpu-memory-utilization": releases.defaults(request.release).gpu_memory_utilization,
+        "max-num-seqs": engine.max_num_seqs,
+        "max-num-batched-tokens": engine.max_num_batched_tokens,
+        "max-cudagraph-capture-size": engine.max_capture_size,
+        "block-size": engine.block_size,
+        "async-scheduling": "true" if engine.async_scheduling else "false",
+    }
+
+
+def _consequence(request: fit.Request, found: fit.Fit, flag: str, value: Any) -> str:
     if flag == "kv-cache-dtype" and str(value).startswith("fp8"):
         _verdict, why = backends.fp8_kv(request.gpu.capability, request.model, request.release)
         return f"twice the tokens per GiB; {why}"
     if flag == "kv-cache-memory-bytes":
-        return f"{_gib(value)} exactly, without profiling; gpu-memory-utilization only guards it"
+        return f"{_gib(value)} exactly, without profiling"
     if flag in ("attention-backend", "moe-backend"):
-        return _automatic_kernel(request, flag)
+        return _automatic_kernel(request, found, flag)
     if flag == "async-scheduling" and value and version(request.release) < (0, 11, 1):
         return "streams are scrambled in this release (#28635) and penalties ignored (#27878)"
     if flag == "enforce-eager" and value:
@@ -95,11 +111,10 @@ def _consequence(request: fit.Request, flag: str, value: Any) -> str:
     return ""
 
 
-def _automatic_kernel(request: fit.Request, flag: str) -> str:
+def _automatic_kernel(request: fit.Request, found: fit.Fit, flag: str) -> str:
     """What vLLM would have taken by itself."""
-    nearest = releases.nearest_capability(request.gpu.capability)
-    found = backends.automatic(nearest, request.model, request.release)
-    alone = found.attention if flag == "attention-backend" else found.moe
+    automatic = _automatic_kernels(request, found)
+    alone = automatic.attention if flag == "attention-backend" else automatic.moe
     return f"vLLM alone would take {alone}" if alone else ""
 
 
@@ -127,12 +142,15 @@ def _why_parallel(request: fit.Request, found: fit.Fit, replicas: int) -> str:
     size, weights, kv = found.engine.tensor_parallel, found.memory.weights, found.memory.kv
     parts = f"{_gib(weights)} of weights and {_gib(kv)} of KV"
     if size > 1:
-        each = f"{parts} on each of {size} GPUs"
-        return f"fewer GPUs do not hold the weights and a useful context: {each}"
+        asked = f"the context and the requests that {request.intent.name} asks for"
+        fewer = f"fewer GPUs do not hold {asked}"
+        if not fit.is_enough(request, found):
+            fewer = f"no number of these GPUs holds {asked}, and {size} come nearest"
+        return f"{fewer}: {parts} on each of {size} GPUs"
     if replicas == 1:
         return f"{parts} fit one GPU"
-    many = f"{len(request.gpus)} GPUs serve most as {replicas} independent replicas"
-    return f"{parts} fit one GPU; {many}"
+    recipe = "NVIDIA's recipe for gpt-oss has eight of them behind a router"
+    return f"{parts} fit one GPU, so there are {replicas} independent replicas: {recipe}"
 
 
 def _why_length(request: fit.Request, found: fit.Fit) -> str:
@@ -148,18 +166,23 @@ def _why_length(request: fit.Request, found: fit.Fit) -> str:
 
 def _why_utilization(request: fit.Request, found: fit.Fit) -> str:
     gpu, memory = request.gpu, found.memory
-    rest = memory.total - memory.requested
-    why = f"{_gib(memory.requested)} of {_gib(memory.total)}; {_gib(rest)} stay for the driver"
+    share = f"{_gib(memory.requested)} of {_gib(memory.total)}"
+    others = f"; other processes hold {_gib(gpu.foreign_bytes)}" * bool(gpu.foreign_bytes)
+    if "kv-cache-memory-bytes" in found.flags:
+        return (
+            f"a check on start only: {share} must be free; the KV cache has its own bytes{others}"
+        )
+    takers = "CUDA and NCCL" if found.engine.tensor_parallel > 1 else "CUDA itself"
+    beside = [f"{_gib(memory.outside)} for {takers}"]
     later = memory.cuda_graphs - memory.cuda_graphs_reserved
     if later > 0:
-        why += f" and for {_gib(later)} of CUDA graphs that vLLM does not count before"
+        beside.append(f"{_gib(later)} for CUDA graphs that vLLM does not count before")
     if gpus.has_unified_memory(gpu):
-        why += " and for the operating system, which lives in the same memory"
-    if gpu.foreign_bytes:
-        why += f"; other processes hold {_gib(gpu.foreign_bytes)}"
-    if gpu.display:
-        why += "; a screen is attached"
-    return why
+        beside.append("some for the operating system, which lives in the same memory")
+    if gpus.may_drive_screens(gpu):
+        beside.append("some for a screen, attached or not")
+    kept = f"{_gib(memory.total - memory.requested)} stay out of it"
+    return f"{share}; {kept}: {', '.join(beside)}, the rest spare{others}"
 
 
 def _kv_dtype_row(request: fit.Request, found: fit.Fit) -> Reason:
@@ -179,21 +202,12 @@ def _batch_rows(request: fit.Request, found: fit.Fit) -> Iterator[Reason]:
     flags, intent, engine = found.flags, request.intent, found.engine
     why = f"{intent.name}: {intent.why_seqs}"
     yield Reason("max-num-seqs", flags.get("max-num-seqs"), why)
-    why = f"{intent.name}: {intent.why_tokens}"
-    if found.memory.weights > fit.TIGHT_SHARE * found.memory.total:
-        share = found.memory.weights / found.memory.total
-        why = f"weights fill {share:.0%} of the GPU, and small steps need little beside them"
-    yield Reason("max-num-batched-tokens", flags.get("max-num-batched-tokens"), why)
+    yield Reason(
+        "max-num-batched-tokens", flags.get("max-num-batched-tokens"), _why_tokens(request, found)
+    )
     if "max-cudagraph-capture-size" in flags:
-        usual = releases.defaults(request.release).gpt_oss_capture_size
-        more = f"; vLLM's own {usual} would only lengthen the start" * releases.is_gpt_oss(
-            request.model
-        )
-        yield Reason(
-            "max-cudagraph-capture-size",
-            flags["max-cudagraph-capture-size"],
-            f"graphs for every batch up to max-num-seqs, {_gib(found.memory.cuda_graphs)}{more}",
-        )
+        size = flags["max-cudagraph-capture-size"]
+        yield Reason("max-cudagraph-capture-size", size, _why_capture(request, found))
     elif not catalogue().has_flag("max-cudagraph-capture-size", request.release):
         yield Reason(
             "max-cudagraph-capture-size",
@@ -203,12 +217,42 @@ def _batch_rows(request: fit.Request, found: fit.Fit) -> Iterator[Reason]:
     yield _scheduling_row(request, found)
 
 
+def _why_tokens(request: fit.Request, found: fit.Fit) -> str:
+    if request.options.get("enable-chunked-prefill") is False:
+        return (
+            "without chunked prefill a prompt is one step, and running requests wait for all of it"
+        )
+    if found.memory.weights > fit.TIGHT_SHARE * found.memory.total:
+        share = found.memory.weights / found.memory.total
+        return f"weights fill {share:.0%} of the GPU, and small steps need little beside them"
+    return f"{request.intent.name}: {request.intent.why_tokens}"
+
+
+def _why_capture(request: fit.Request, found: fit.Fit) -> str:
+    """Up to which batch there are graphs, what they cost, and why not up to vLLM's own size."""
+    engine, size = found.engine, found.engine.max_capture_size
+    drafted = int(settings.speculation(request.options).get("num_speculative_tokens", 0))
+    tokens = engine.max_num_seqs * (1 + drafted)
+    if size >= tokens:
+        with_drafts = f" with {drafted} drafted tokens each" * bool(drafted)
+        why = f"graphs for every batch up to max-num-seqs{with_drafts}"
+    else:
+        why = f"graphs for batches up to {size:,} of {tokens:,} tokens; larger ones run without"
+    why += f", {_gib(found.memory.cuda_graphs)}"
+    usual = releases.defaults(request.release).gpt_oss_capture_size
+    if releases.is_gpt_oss(request.model) and size < usual:
+        why += f"; vLLM's own {usual} would only lengthen the start"
+    return why
+
+
 def _scheduling_row(request: fit.Request, found: fit.Fit) -> Reason:
     if found.flags.get("async-scheduling") and "async-scheduling" not in request.options:
         why = "prepares the next step while the GPU works; on by default from 0.14.0"
         return Reason("async-scheduling", True, why)
-    if releases.defaults(request.release).async_scheduling:
+    if found.engine.async_scheduling:
         return Reason("async-scheduling", None, "on by default in this release")
+    if releases.defaults(request.release).async_scheduling:
+        return Reason("async-scheduling", None, "vLLM leaves it off beside this drafter")
     why = "left off: scrambled streams (#28635) and ignored penalties (#27878) before 0.11.1"
     if version(request.release) >= (0, 11, 1):
         why = "left off: not every drafter works with it in this release"
@@ -216,15 +260,33 @@ def _scheduling_row(request: fit.Request, found: fit.Fit) -> Reason:
 
 
 def _kernel_rows(request: fit.Request, found: fit.Fit) -> Iterator[Reason]:
-    used = found.engine.backends
-    major, minor = request.gpu.capability
-    where = f"vLLM chooses {{}} by itself for compute capability {major}.{minor}"
     if not releases.is_known_capability(request.gpu.capability):
         yield Reason("attention-backend", None, "left to vLLM, which may know this GPU")
         return
-    yield Reason("attention-backend", None, where.format(used.attention))
+    used, alone = found.engine.backends, _automatic_kernels(request, found)
+    flags = {
+        **found.flags,
+        "attention-config": settings.nested(found.flags, "attention-config"),
+    }
+    attention, moe = backends.asked_by(request.model, flags, found.env)
+    where = f"compute capability {releases.capability_name(request.gpu.capability)}"
+    why = _why_kernel(used.attention, alone.attention, attention, where)
+    yield Reason("attention-backend", None, why)
     if used.moe:
-        yield Reason("moe-backend", None, where.format(used.moe))
+        yield Reason("moe-backend", None, _why_kernel(used.moe, alone.moe, moe, where))
+
+
+def _why_kernel(used: str, alone: str, asked_by: str, where: str) -> str:
+    if not asked_by:
+        return f"vLLM chooses {used} by itself for {where}"
+    return f"{asked_by} asks for {used}; vLLM alone would take {alone} for {where}"
+
+
+def _automatic_kernels(request: fit.Request, found: fit.Fit) -> Backends:
+    """What vLLM would take where nobody asks for a kernel; an FP8 cache has a say in it."""
+    nearest = releases.nearest_capability(request.gpu.capability)
+    cached = {"kv-cache-dtype": found.flags.get("kv-cache-dtype", "auto")}
+    return backends.chosen(nearest, request.model, request.release, cached, {})
 
 
 def _server_rows(request: fit.Request, found: fit.Fit) -> Iterator[Reason]:
@@ -289,7 +351,8 @@ def _variable_rows(request: fit.Request) -> Iterator[Reason]:
     ):
         whys |= dict.fromkeys(found, why)
     for name, value in variables(request).items():
-        yield Reason(name, value, "your variable" if name in request.env else whys[name])
+        own = name in request.env
+        yield Reason(name, _HIDDEN if own else value, "your variable" if own else whys[name])
 
 
 def written(request: fit.Request, why: tuple[Reason, ...]) -> Mapping[str, Any]:
@@ -307,9 +370,11 @@ def notes(
     said = []
     if idle:
         said.append(
-            f"GPU {', '.join(idle)} stays idle: {len(request.gpus)} GPUs do not divide by"
+            f"{_stay_idle(idle)}: {len(request.gpus)} GPUs do not divide by"
             f" tensor-parallel-size {found.engine.tensor_parallel}."
         )
+    if gpu.display:
+        said.append(f"A screen is attached to GPU {gpu.index}; the plan is the same without it.")
     if not linked:
         said.append(
             "The GPUs of a group have no NVLink to one another: every token waits for PCIe."
@@ -333,3 +398,9 @@ def notes(
     said.append(releases.driver_note(release))
     said.append(releases.advisory_note(release))
     return tuple(note for note in said if note)
+
+
+def _stay_idle(idle: tuple[str, ...]) -> str:
+    if len(idle) == 1:
+        return f"GPU {idle[0]} stays idle"
+    return f"GPUs {', '.join(idle[:-1])} and {idle[-1]} stay idle"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner import (
     backends,
@@ -15,6 +16,7 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner import (
     models,
     releases,
 )
+from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.memory import outside_bytes
 from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.types import (
     GIB,
     Gpu,
@@ -22,13 +24,35 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.types impor
 )
 
 # What to look at in the catalogue, the smallest first.
-_LARGER_SETS = ("rtx4090", "l40s", "a100-80", "h100-80", "h200", "b200", "b300")
+_LARGER_SETS = ("l4", "rtx4090", "l40s", "a100-80", "h100-80", "h200", "b200", "b300")
 _SMALLER_MODELS = ("openai/gpt-oss-20b",)
+
+# MXFP4 kernels and attention sinks need it (get_min_capability of quantization/mxfp4.py), and no
+# kernel of an older GPU is in the planner's catalogue.
+OLDEST_CAPABILITY = (8, 0)
 
 # Above it, flags that suit the GPU in use would waste the others.
 _BUSY_SHARE = 0.1
 
 _Tries = Callable[[fit.Request], "fit.Fit | None"]
+_Way = Callable[[fit.Request, _Tries], str]
+
+
+def check_capability(request: fit.Request, tries: _Tries) -> None:
+    """
+    :raises Refusal: a GPU is older than all that the planner knows.
+    """
+    gpu = request.gpu
+    if gpu.capability >= OLDEST_CAPABILITY:
+        return
+    needs = "this planner knows kernels from 8.0 on"
+    if releases.is_gpt_oss(request.model):
+        needs = "MXFP4 and attention sinks need 8.0 or newer"
+    raise Refusal(
+        f"GPU {gpu.index} ({gpu.name}) has compute capability"
+        f" {releases.capability_name(gpu.capability)}, but {needs};"
+        f" nearest: {_larger_gpu(request, tries) or 'none is known'}."
+    )
 
 
 def check_options(request: fit.Request) -> None:
@@ -77,13 +101,17 @@ def _check_utilization(request: fit.Request) -> None:
             f"options.gpu-memory-utilization is {share}; it must be above 0 and at most 1."
         )
     for gpu in request.gpus:
-        asked, free = gpu.memory_bytes * share, gpu.memory_bytes - gpu.foreign_bytes
+        outside = outside_bytes(request.options.get("tensor-parallel-size", 1))
+        asked, free = gpu.memory_bytes * share, gpu.memory_bytes - gpu.foreign_bytes - outside
         if asked > free:
+            others = f"{_holders(gpu)}, and " * bool(gpu.foreign_bytes)
+            most = int(100 * free / gpu.memory_bytes) / 100
+            ways = [f"lower it to {most}"] * (most > 0) + ["end them"] * bool(others)
             raise Refusal(
                 f"options.gpu-memory-utilization {share} asks for {_gib(asked)} of"
-                f" {_gib(gpu.memory_bytes)} on GPU {gpu.index}, but {_holders(gpu)}, which leaves"
-                f" {_gib(free)}; lower it to {int(100 * free / gpu.memory_bytes) / 100} or end"
-                " them."
+                f" {_gib(gpu.memory_bytes)} on GPU {gpu.index}, but {others}an engine takes"
+                f" {_gib(outside)} before vLLM looks, which leaves {_gib(max(free, 0))};"
+                f" {' or '.join(ways)}."
             )
 
 
@@ -100,12 +128,16 @@ def _check_prompt(request: fit.Request) -> None:
 
 
 def is_sound(request: fit.Request, found: fit.Fit) -> bool:
-    """Whether vLLM starts with it: room for one request, and nothing beyond the GPU."""
-    return found.works and fit.held(found.memory) <= _room(request)
+    """Whether vLLM starts with it: room for one request, and nothing beyond the GPU.
+
+    vLLM does not start unless all that it may use is free, whatever it will use.
+    """
+    most = max(fit.held(found.memory), found.memory.requested)
+    return found.works and most <= _room(request, found)
 
 
-def _room(request: fit.Request) -> int:
-    return request.gpu.memory_bytes - request.gpu.foreign_bytes
+def _room(request: fit.Request, found: fit.Fit) -> int:
+    return request.gpu.memory_bytes - request.gpu.foreign_bytes - found.memory.outside
 
 
 def sentence(request: fit.Request, found: fit.Fit, tries: _Tries) -> str:
@@ -115,10 +147,21 @@ def sentence(request: fit.Request, found: fit.Fit, tries: _Tries) -> str:
 
 
 def _over(request: fit.Request, found: fit.Fit) -> str:
-    held, room = fit.held(found.memory), _room(request)
+    memory, room = found.memory, _room(request, found)
+    held = fit.held(memory)
+    free = (
+        f"the {_gib(room)} of {_gib(memory.total)} that an engine finds free on"
+        f" {_where(request, found)}"
+    )
+    if memory.requested > room:
+        return (
+            f"vLLM would want {_gib(memory.requested)} (gpu-memory-utilization"
+            f" {memory.requested / memory.total:.2f}), {_gib(memory.requested - room)} more than"
+            f" {free}"
+        )
     return (
-        f"{_parts(request, found)} and {_gib(found.memory.kv)} of KV cache, {_gib(held)} in all,"
-        f" {_gib(held - room)} more than the {_gib(room)} of {_where(request, found)}"
+        f"{_parts(request, found)} and {_gib(memory.kv)} of KV cache, {_gib(held)} in all,"
+        f" {_gib(held - room)} more than {free}"
     )
 
 
@@ -154,16 +197,17 @@ def _holders(gpu: Gpu) -> str:
 
 def _nearest(request: fit.Request, tries: _Tries) -> Iterator[str]:
     """Ways out, the least change first: at most two."""
-    ways = (_without_options, _shorter, _freed, _smaller_model, _more_gpus, _larger_gpu)
-    found = 0
-    for way in ways:
-        text = way(request, tries)
-        if text and found < 2:
-            found += 1
-            yield text
+    ways: tuple[_Way, ...] = (_without_option, _shorter, _freed)
+    # Other hardware or another model is no answer to options or to other people's processes.
+    changed = request.options or any(gpu.foreign_bytes for gpu in request.gpus)
+    if changed and tries(_plain(_idle(request))):
+        ways += (_bare,)
+    else:
+        ways += (_smaller_model, _more_gpus, _larger_gpu)
+    return islice(filter(None, (way(request, tries) for way in ways)), 2)
 
 
-def _without_options(request: fit.Request, tries: _Tries) -> str:
+def _without_option(request: fit.Request, tries: _Tries) -> str:
     changing = [
         name
         for name in request.options
@@ -176,18 +220,31 @@ def _less(request: fit.Request, name: str) -> dict[str, object]:
     return {key: value for key, value in request.options.items() if key != name}
 
 
+def _idle(request: fit.Request) -> fit.Request:
+    """The same with nobody else on the GPUs."""
+    free = tuple(replace(gpu, foreign_bytes=0, holders=()) for gpu in request.gpus)
+    return replace(request, gpus=free)
+
+
 def _shorter(request: fit.Request, tries: _Tries) -> str:
     if not request.max_model_len:
         return ""
     found = tries(replace(request, max_model_len=None))
-    return f"max_model_len {found.engine.max_model_len:,} on these GPUs" if found else ""
+    return f"max_model_len {found.engine.max_model_len:,} on {_cards(request)}" if found else ""
 
 
 def _freed(request: fit.Request, tries: _Tries) -> str:
     if not any(gpu.foreign_bytes for gpu in request.gpus):
         return ""
-    free = tuple(replace(gpu, foreign_bytes=0, holders=()) for gpu in request.gpus)
-    return "these GPUs once the others are gone" if tries(replace(request, gpus=free)) else ""
+    return f"{_cards(request)} once the others are gone" if tries(_idle(request)) else ""
+
+
+def _bare(request: fit.Request, tries: _Tries) -> str:
+    """Where no single change is enough."""
+    if any(way(request, tries) for way in (_without_option, _freed)):
+        return ""
+    gone = " once the others are gone" * any(gpu.foreign_bytes for gpu in request.gpus)
+    return f"{_cards(request)}{gone} without your options"
 
 
 def _smaller_model(request: fit.Request, tries: _Tries) -> str:
@@ -197,8 +254,10 @@ def _smaller_model(request: fit.Request, tries: _Tries) -> str:
         smaller = models.model(name)
         if smaller.checkpoint_bytes >= request.model.checkpoint_bytes:
             continue
-        if tries(replace(_plain(request), model=smaller, max_model_len=None)):
-            return f"{name.rpartition('/')[2]} on {_cards(request)}"
+        text = f"{name.rpartition('/')[2]} on {_cards(request)}"
+        said = _said(text, replace(request, model=smaller, max_model_len=None), tries)
+        if said:
+            return said
     return ""
 
 
@@ -210,6 +269,15 @@ def _plain(request: fit.Request) -> fit.Request:
     return replace(request, options={})
 
 
+def _said(text: str, request: fit.Request, tries: _Tries) -> str:
+    """A proposal with the options if they fit it, else without; empty where it is none."""
+    if tries(request):
+        return text
+    if request.options and tries(_plain(request)):
+        return f"{text} without your options"
+    return ""
+
+
 def _more_gpus(request: fit.Request, tries: _Tries) -> str:
     gpu = request.gpu
     if gpu.mig_slice:
@@ -217,9 +285,12 @@ def _more_gpus(request: fit.Request, tries: _Tries) -> str:
     for count in (2, 4, 8):
         weights = request.model.checkpoint_bytes
         if count > len(request.gpus) and count * gpu.memory_bytes > weights:
-            more = tuple(replace(gpu, index=index, uuid=str(index)) for index in range(count))
-            if tries(replace(_plain(request), gpus=more)):
-                return f"{_short_name(request)} on {count} x {gpu.name}"
+            idle = replace(gpu, foreign_bytes=0, holders=())
+            more = tuple(replace(idle, index=index, uuid=str(index)) for index in range(count))
+            text = f"{_short_name(request)} on {count} x {gpu.name}"
+            said = _said(text, replace(request, gpus=more), tries)
+            if said:
+                return said
     return ""
 
 
@@ -227,10 +298,13 @@ def _larger_gpu(request: fit.Request, tries: _Tries) -> str:
     for name in _LARGER_SETS:
         larger = gpus.gpu_set(name, 1)
         least = max(request.gpu.memory_bytes, request.model.checkpoint_bytes)
-        bigger = larger[0].memory_bytes > least
+        if larger[0].memory_bytes <= least:
+            continue
         wanted = intents.intent(request.intent.name, larger[0])
-        if bigger and tries(replace(_plain(request), gpus=larger, intent=wanted)):
-            return f"{_short_name(request)} on 1 x {name} ({larger[0].memory_bytes / GIB:.0f} GiB)"
+        text = f"{_short_name(request)} on 1 x {name} ({larger[0].memory_bytes / GIB:.0f} GiB)"
+        said = _said(text, replace(request, gpus=larger, intent=wanted), tries)
+        if said:
+            return said
     return ""
 
 

@@ -190,11 +190,18 @@ def workarounds(
 def advisory_note(release: str) -> str:
     """The security fixes that a release lacks, or nothing."""
     open_ones = [
-        f"{entry['text']} ({entry['id']}, fixed in {entry['fixed']})"
+        _advisory(entry)
         for entry in _data()["advisories"]
         if version(release) < version(entry["fixed"])
     ]
     return f"vLLM {release} has known holes: {'; '.join(open_ones)}." if open_ones else ""
+
+
+def _advisory(entry: Mapping[str, str]) -> str:
+    """What is wrong and where it is right; some were published without a description."""
+    if not entry["text"]:
+        return f"{entry['id']} (fixed in {entry['fixed']})"
+    return f"{entry['text']} ({entry['id']}, fixed in {entry['fixed']})"
 
 
 def left_out() -> Mapping[str, str]:

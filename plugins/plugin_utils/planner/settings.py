@@ -68,6 +68,7 @@ def _backends(
 ) -> Backends:
     """vLLM's kernels; for a GPU that no release was read for, those of the nearest known one."""
     nearest = releases.nearest_capability(gpu.capability)
+    flags = {**flags, "attention-config": nested(flags, "attention-config")}
     return backends.chosen(nearest, model, release, flags, env)
 
 
@@ -92,14 +93,15 @@ def nested(flags: Mapping[str, Any], section: str) -> dict[str, Any]:
 
 
 def speculation(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """The drafter that the flags ask for, or nothing."""
-    asked = nested(flags, "speculative-config")
+    """The drafter that the flags ask for, or nothing; keys without a value are left out."""
+    section = nested(flags, "speculative-config")
+    asked = {key: value for key, value in section.items() if value is not None}
     for flag, key in (
         ("spec-model", "model"),
         ("spec-method", "method"),
         ("spec-tokens", "num_speculative_tokens"),
     ):
-        if flag in flags:
+        if flags.get(flag) is not None:
             asked.setdefault(key, flags[flag])
     return asked
 
@@ -117,9 +119,12 @@ def is_eager(flags: Mapping[str, Any]) -> bool:
 def given_capture_sizes(flags: Mapping[str, Any]) -> list[int]:
     """The sizes that the flags list, or none."""
     compilation = nested(flags, "compilation-config")
-    sizes = flags.get("cudagraph-capture-sizes", compilation.get("cudagraph_capture_sizes"))
-    if sizes is None:
-        sizes = flags.get("cuda-graph-sizes", ())
+    given = (
+        flags.get("cudagraph-capture-sizes"),
+        compilation.get("cudagraph_capture_sizes"),
+        flags.get("cuda-graph-sizes"),
+    )
+    sizes = next((sizes for sizes in given if sizes is not None), ())
     return [int(size) for size in (sizes if isinstance(sizes, (list, tuple)) else [sizes])]
 
 
@@ -161,9 +166,13 @@ def rounded(size: int) -> int:
 def covering(size: int) -> int:
     """The smallest such size at or above ``size``."""
     if size > 8:
-        step = 16 if size > 256 else 8
-        return -(-size // step) * step
+        return to_multiple(size, 16 if size > 256 else 8)
     return next(n for n in (*_small(), 8) if n >= size)
+
+
+def to_multiple(size: int, step: int) -> int:
+    """The multiple of ``step`` at or above ``size``."""
+    return -(-size // step) * step
 
 
 def _small() -> Iterable[int]:

@@ -12,7 +12,18 @@ GIB = 1 << 30
 
 
 class Refusal(ValueError):  # noqa: N818 - an answer of the planner rather than a failure of it
-    """No plan is possible; the message is one sentence with the arithmetic and the way out."""
+    """No plan is possible; the message is one sentence with the arithmetic and the way out.
+
+    :param memory: of the plan that came nearest, where there is one.
+    :param restart_kv_bytes: of the same plan, as in :class:`Plan`.
+    """
+
+    def __init__(
+        self, sentence: str, memory: Memory | None = None, restart_kv_bytes: int = 0
+    ) -> None:
+        super().__init__(sentence)
+        self.memory = memory
+        self.restart_kv_bytes = restart_kv_bytes
 
 
 @dataclass(frozen=True)
@@ -129,8 +140,9 @@ class Memory:
     :param activation: peak of the profiling run.
     :param cuda_graphs: what captured graphs hold afterwards.
     :param cuda_graphs_reserved: the part of it that vLLM deducts beforehand (0 before 0.20).
-    :param other: outside PyTorch: CUDA context, NCCL, workspaces.
+    :param other: outside PyTorch's allocator, as vLLM's profiling finds it: workspaces, kernels.
     :param kv: what is left for the KV cache; negative where there is none.
+    :param outside: beyond ``requested``: CUDA context and NCCL's buffers, which vLLM never counts.
     """
 
     total: int
@@ -141,6 +153,7 @@ class Memory:
     cuda_graphs_reserved: int
     other: int
     kv: int
+    outside: int = 0
 
 
 @dataclass(frozen=True)
@@ -170,7 +183,11 @@ class Reason:
 
 @dataclass(frozen=True)
 class Plan:
-    """How one instance runs on one host; ``devices`` has a list of UUIDs for each replica."""
+    """How one instance runs on one host; ``devices`` has a list of UUIDs for each replica.
+
+    :param memory: of a first start, which has to compile.
+    :param restart_kv_bytes: KV cache of a start that finds torch.compile's cache.
+    """
 
     flags: Mapping[str, Any]
     env: Mapping[str, str]
@@ -181,3 +198,4 @@ class Plan:
     kv_cache: KvCache
     reasons: tuple[Reason, ...]
     notes: tuple[str, ...] = field(default=())
+    restart_kv_bytes: int = 0

@@ -86,6 +86,7 @@ def test_a_plan_is_printed_and_written(tmp_path: Path) -> None:
         "cuda_graphs",
         "other",
         "kv",
+        "kv_restart",
     }
     lines = done.stdout.splitlines()
     assert "gpt-oss-20b on 2 x NVIDIA H200 for throughput, vLLM 0.26.0" in lines
@@ -114,8 +115,13 @@ def test_a_second_run_writes_the_same(tmp_path: Path) -> None:
         ((*ONE, "intent=fast"), "chat, throughput, long_context"),
         ((*ONE, "vllm_release=0.26.1"), "vllm_release is '0.26.1'"),
         ((*ONE, '{"options": {"swap-space": 4}}'), "options.swap-space"),
+        (("gpu_set=", "model=openai/gpt-oss-20b"), "gpu_set is empty"),
+        ((*ONE, "gpu_count=0"), "gpu_count is '0'; it must be a whole number from 1."),
     ],
-    ids=["memory", "gpu_sets", "intend", "gpu set", "model", "intent", "release", "option"],
+    ids=[
+        *("memory", "gpu_sets", "intend", "gpu set", "model", "intent", "release", "option"),
+        *("no gpu set", "no GPU"),
+    ],
 )
 def test_a_refusal_is_written_before_the_run_fails(
     tmp_path: Path, extra: tuple[str, ...], said: str
@@ -126,7 +132,21 @@ def test_a_refusal_is_written_before_the_run_fails(
     assert set(written) >= KEYS
     assert said in written["refused"]
     assert written["refused"] in done.stdout + done.stderr
-    assert [key for key in KEYS - {"refused"} if written[key]] == []
+    assert [key for key in KEYS - {"refused", "memory_gib"} if written[key]] == []
+    assert 'FAILED! => {"changed": false,' in done.stdout
+
+
+def test_a_refusal_for_memory_says_where_it_would_go(tmp_path: Path) -> None:
+    plan(tmp_path, "gpu_set=l4", "model=openai/gpt-oss-120b", "plan_json=plan.json")
+    memory = json.loads((tmp_path / "plan.json").read_text())["memory_gib"]
+    assert memory["weights"] > memory["total"] > 20
+
+
+def test_values_of_variables_are_neither_printed_nor_written(tmp_path: Path) -> None:
+    done = plan(tmp_path, *ONE, '{"env": {"FOO_TOKEN": "hunter2"}}', "plan_json=plan.json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "FOO_TOKEN" in done.stdout
+    assert "hunter2" not in done.stdout + (tmp_path / "plan.json").read_text()
 
 
 def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
@@ -223,4 +243,5 @@ def test_the_instances_of_a_host_are_planned(tmp_path: Path) -> None:
     written = json.loads((tmp_path / "plan.json").read_text())
     assert written["hosts"]["gpu-1"]["tiny"]["kv_tokens"] == 906876
     assert written["refused"].startswith("gpu-1: ")
+    assert 'FAILED! => {"changed": false,' in done.stdout
     assert written["refused"] in done.stdout + done.stderr

@@ -342,6 +342,14 @@ def test_of_an_engine_that_is_up_already_the_log_is_read_for_it(wait):
     assert wait.lines[0].endswith("a token in 0.3 s")
 
 
+def test_a_restart_with_compiled_graphs_is_as_predicted(wait):
+    prediction = PREDICTION | {"memory_gib": {"kv": 111.94, "kv_restart": 116.5}}
+    figures = FIGURES | {"kv_gib": 116.5, "kv_tokens": 4518593, "compiled": False}
+    result = wait.run([REFUSED, READY], [progress(figures=figures)], prediction=prediction)
+    assert "116.5 GiB predicted for a restart, 116.5 GiB reported" in result["comparison"]
+    assert wait.warnings == []
+
+
 def test_a_wrong_prediction_is_a_warning_and_no_failure(wait):
     little = {**FIGURES, "kv_gib": 90.0, "kv_tokens": 3490000, "max_concurrency": 26.63}
     result = wait.run([REFUSED, READY], [progress(figures=little)], prediction=PREDICTION)

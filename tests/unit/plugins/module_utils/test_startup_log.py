@@ -189,6 +189,38 @@ def test_the_phase_that_goes_on_lasts_until_now():
     assert phases == [(STARTING, 9.0), (LOADING, 12.2)]
 
 
+@pytest.mark.parametrize(
+    ("lines", "compiled"),
+    [
+        (["Compiling a graph for dynamic shape takes 21.10 s"], True),  # 0.12.0
+        (["Compiling a graph for compile range (1, 8192) takes 9.90 s"], True),  # 0.26.0
+        (["[backbone] Compiling a graph for compile range (1, 8192) takes 9.90 s"], True),  # 0.32.0
+        (
+            ["Directly load the compiled graph(s) for dynamic shape from the cache, took 1.042 s"],
+            False,  # 0.12.0
+        ),
+        (
+            ["Directly load the compiled graph(s) for compile range (1, 8192) from the cache"],
+            False,  # 0.26.0, 0.32.0, 0.33.0
+        ),
+        (["Directly load AOT compilation from path /c/torch_aot_compile/ab/rank_0_0/model"], False),
+        (["Dynamo bytecode transform time: 6.05 s", "torch.compile took 27.15 s in total"], None),
+        (
+            [
+                "Directly load AOT compilation from path /c/torch_aot_compile/ab/rank_0_0/model",
+                "Compiling a graph for compile range (1, 8192) takes 9.90 s",
+                "Directly load AOT compilation from path /c/torch_aot_compile/ab/rank_1_0/model",
+            ],
+            True,
+        ),
+    ],
+    ids=["0.12", "0.26", "0.32", "cache 0.12", "cache 0.26", "cache AOT", "not said", "a worker"],
+)
+def test_the_log_tells_whether_the_model_was_compiled(lines, compiled) -> None:
+    """Texts of vllm/compilation/backends.py and decorators.py."""
+    assert figures_of([WORKER + line for line in lines]).get("compiled") is compiled
+
+
 def test_figures_of_a_cpu_engine_are_those_of_its_log() -> None:
     assert figures_of(CPU_START) == {
         "kv_gib": 1.0,

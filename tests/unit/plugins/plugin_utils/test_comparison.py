@@ -59,6 +59,57 @@ def test_wrong_tokens_of_the_right_memory_are_a_warning() -> None:
     assert "more than 3%" in found.warning
 
 
+# gpt-oss-120b on an H100: the review's case.
+TWO_STARTS = {
+    "memory_gib": {"kv": 11.95, "kv_restart": 12.93},
+    "kv_tokens": 340000,
+    "max_concurrency": 2.594,
+}
+
+
+@pytest.mark.parametrize(
+    ("compiled", "kv_gib", "said", "warned"),
+    [
+        (True, 11.95, "11.9 GiB predicted for a first start, 11.9 GiB reported (+0.0 %)", False),
+        (False, 12.93, "12.9 GiB predicted for a restart, 12.9 GiB reported (+0.0 %)", False),
+        (None, 11.95, "11.9 GiB (first start) to 12.9 GiB (restart) predicted", False),
+        (None, 12.44, "predicted, 12.4 GiB reported (+0.0 %)", False),
+        (None, 12.93, "predicted, 12.9 GiB reported (+0.0 %)", False),
+        (True, 12.93, "for a first start, 12.9 GiB reported (+8.2 %)", True),
+        (False, 11.95, "for a restart, 11.9 GiB reported (-7.6 %)", True),
+        (None, 11.0, "(restart) predicted, 11.0 GiB reported (-7.9 %)", True),
+        (None, 13.6, "(restart) predicted, 13.6 GiB reported (+5.2 %)", True),
+    ],
+)
+def test_a_restart_is_held_against_the_prediction_for_one(
+    compiled: bool | None, kv_gib: float, said: str, warned: bool
+) -> None:
+    there = kv_gib / 11.95  # tokens go with the memory
+    reported = {
+        "kv_gib": kv_gib,
+        "kv_tokens": round(340000 * there),
+        "max_concurrency": round(2.594 * there, 2),
+    }
+    reported |= {} if compiled is None else {"compiled": compiled}
+    found = compare(WHO, TWO_STARTS, reported)
+    assert said in found.line
+    assert bool(found.warning) is warned
+
+
+def test_tokens_of_a_restart_go_with_its_memory() -> None:
+    reported = {"compiled": False, "kv_gib": 12.93, "kv_tokens": 367883, "max_concurrency": 2.81}
+    found = compare(WHO, TWO_STARTS, reported)
+    assert found.line.endswith("; 367,883 tokens, 2.81x as predicted")
+    wrong = compare(WHO, TWO_STARTS, reported | {"kv_tokens": 340000})
+    assert wrong.warning
+
+
+def test_one_figure_for_every_start_needs_no_word() -> None:
+    same = PREDICTED | {"memory_gib": {"kv": 111.94, "kv_restart": 111.94}}
+    reported = REPORTED | {"compiled": True}
+    assert compare(WHO, same, reported).line == compare(WHO, PREDICTED, REPORTED).line
+
+
 @pytest.mark.parametrize(
     ("predicted", "reported"),
     [

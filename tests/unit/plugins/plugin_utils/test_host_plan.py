@@ -201,7 +201,8 @@ def test_caches_belong_to_the_container_and_releases_to_root() -> None:
     assert private.items() <= directories["/var/lib/vllm/gpt-oss-20b/cache"].items()
     assert private.items() <= directories["/var/lib/vllm/models"].items()
     assert all(entry["path"].rpartition("/")[0] in directories for entry in plan["files"])
-    assert {entry["mode"] for entry in plan["files"]} == {"0644", "0755"}
+    modes = {entry["path"].rpartition("/")[2]: entry["mode"] for entry in plan["files"]}
+    assert (modes["run"], modes["environment"], modes["config.yaml"]) == ("0755", "0600", "0644")
 
 
 def test_local_weights_need_no_model_cache() -> None:

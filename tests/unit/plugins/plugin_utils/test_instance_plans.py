@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils._instance_plans imp
     unplanned,
 )
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import HostPlans
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._release import build
+from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.display import plan_text
 
 GIB = 2**30
 UUIDS = [f"GPU-0000000{index}-1111-2222-3333-444444444444" for index in range(4)]
@@ -63,6 +66,17 @@ def gpu_info(count: int = 1, **changes: Any) -> dict[str, Any]:
     ]
     gpus[0] |= changes
     return {"state": "ok", "message": "", "gpus": gpus, "lost_gpus": []}
+
+
+def busy(gib: float, name: str = "python3") -> dict[str, Any]:
+    """Changes of a GPU on which a process that is not ours holds memory."""
+    held = round(gib * GIB)
+    process = {"pid": 77, "name": name, "memory_bytes": held, "container_id": None}
+    return {
+        "processes": [process],
+        "memory_used_bytes": held,
+        "memory_free_bytes": 143156 * 2**20 - held,
+    }
 
 
 def found(*instances: dict[str, Any], **host: Any) -> HostPlans:
@@ -155,6 +169,99 @@ def test_memory_that_others_hold_is_told_and_changes_no_flag() -> None:
     assert "100.0" in entry["in_use"]
     idle = found(gpu_info=gpu_info()).plans["gpt-oss-20b"]
     assert entry | {"in_use": ""} == idle
+
+
+@pytest.mark.parametrize(
+    ("utilization", "gib", "in_use"),
+    [
+        (None, 4 / 1024, False),
+        (0.9, 3.0, False),
+        (0.9, 13.0, False),
+        # 13.98 GiB are beside 0.9 of 139.8, less what CUDA takes there.
+        (0.9, 13.9, True),
+        (0.9, 20.0, True),
+    ],
+)
+def test_a_process_that_leaves_room_is_no_obstacle(
+    utilization: float | None, gib: float, in_use: bool
+) -> None:
+    """vLLM starts where the memory that it asks for is free beside its own context."""
+    options = {} if utilization is None else {"gpu-memory-utilization": utilization}
+    instance = ONE | {"options": options}
+    planned = found(instance, gpu_info=gpu_info(**busy(gib, "Xorg")))
+    assert bool(planned.plans["gpt-oss-20b"]["in_use"]) is in_use
+    idle = found(instance, gpu_info=gpu_info()).plans["gpt-oss-20b"]
+    assert planned.plans["gpt-oss-20b"] | {"in_use": ""} == idle
+
+
+def test_kv_bytes_that_others_leave_no_room_for_are_told() -> None:
+    """They are taken whatever the utilization is that vLLM starts with."""
+    options = {"kv-cache-memory-bytes": 100 * GIB, "gpu-memory-utilization": 0.3}
+    planned = found(ONE | {"options": options}, gpu_info=gpu_info(**busy(40)))
+    said = planned.plans["gpt-oss-20b"]["in_use"]
+    assert "gpt-oss-20b" in said
+    assert "set gpu-memory-utilization" not in said
+
+
+def test_who_holds_the_memory_is_told_and_what_would_do() -> None:
+    planned = found(ONE | {"gpus": 1}, gpu_info=gpu_info(2, **busy(80)))
+    said = planned.plans["gpt-oss-20b"]["in_use"]
+    assert "80.00 of 139.80 GiB are held by python3 (pid 77)" in said
+    assert "set gpus: [1], or set gpu-memory-utilization: 0.4" in said
+    asked = said.partition("gpu-memory-utilization: ")[2].partition(" ")[0]
+    less = {"options": {"gpu-memory-utilization": float(asked)}}
+    for way in ({"gpus": [1]}, less):
+        again = found(ONE | {"gpus": 1} | way, gpu_info=gpu_info(2, **busy(80)))
+        assert again.problems == []
+        assert again.plans["gpt-oss-20b"]["in_use"] == ""
+
+
+def test_a_gpu_of_another_instance_is_no_way_out() -> None:
+    other = ONE | {"name": "other", "gpus": [1], "port": 8100}
+    planned = found(ONE | {"gpus": [0]}, other, gpu_info=gpu_info(2, **busy(125)))
+    said = planned.plans["gpt-oss-20b"]["in_use"]
+    assert said
+    assert "set gpus" not in said
+    assert "set gpu-memory-utilization" not in said  # the weights alone need more
+
+
+def paired() -> dict[str, Any]:
+    """Four GPUs, of which 1 and 3 have NVLink to each other."""
+    facts = gpu_info(4)
+    for one, other in ((1, 3), (3, 1)):
+        facts["gpus"][one]["nvlink"] = {"active_links": 4, "peers": [UUIDS[other]]}
+    return facts
+
+
+def test_a_count_takes_gpus_that_work_together() -> None:
+    instance = ONE | {"gpus": 2, "options": {"tensor-parallel-size": 2}}
+    planned = found(instance, gpu_info=paired())
+    assert planned.plans["gpt-oss-20b"]["devices"] == [[UUIDS[1], UUIDS[3]]]
+
+
+def test_a_count_stays_on_one_numa_node() -> None:
+    facts = gpu_info(4)
+    for index, node in enumerate((0, 0, 1, 1)):
+        facts["gpus"][index]["numa_node"] = node
+    first = ONE | {"name": "first", "gpus": [0]}
+    planned = found(first, ONE | {"gpus": 2, "port": 8100}, gpu_info=facts)
+    assert planned.plans["gpt-oss-20b"]["devices"] == [[UUIDS[2]], [UUIDS[3]]]
+
+
+def test_values_of_a_persons_variables_are_in_no_plan() -> None:
+    """They may be secrets under names that nobody knows; only the engine's file has them."""
+    instance = ONE | {"env": {"FOO_TOKEN": "hunter2", "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "77123"}}
+    planned = found(instance, gpu_info=gpu_info())
+    entry = planned.plans["gpt-oss-20b"]
+    text = json.dumps(entry) + plan_text("plan", planned.planned["gpt-oss-20b"])
+    assert "hunter2" not in text
+    assert "77123" not in text
+    assert "FOO_TOKEN" in text
+    settings = {"release": "0.32.0", "image": "vllm@sha256:ab", "listen_address": "127.0.0.1"}
+    files = build(instance, settings, entry)["files"]
+    assert "FOO_TOKEN=hunter2\n" in files["environment"]
+    assert "VLLM_HTTP_TIMEOUT_KEEP_ALIVE=77123\n" in files["environment"]
+    assert "hunter2" not in "".join(files[name] for name in files if name != "environment")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -197,3 +198,28 @@ def test_fp8_cache_by_chip_and_release(
 
 def test_a_dense_model_may_use_an_fp8_cache_on_hopper() -> None:
     assert backends.fp8_kv(H100, DENSE, "0.20.0")[0] == "works"
+
+
+def test_an_fp8_cache_on_an_unknown_chip_is_unknown_rather_than_unsound() -> None:
+    verdict, why = backends.fp8_kv((11, 0), GPT_OSS, "0.32.0")
+    assert verdict == "opt-in"
+    assert "nobody has shown" in why
+
+
+@pytest.mark.parametrize(
+    ("model", "flags", "env", "names"),
+    [
+        (GPT_OSS, {}, {}, ("", "")),
+        (GPT_OSS, {"attention-backend": "auto", "moe-backend": "auto"}, {}, ("", "")),
+        (GPT_OSS, {"moe-backend": "marlin"}, {}, ("", "moe-backend")),
+        (GPT_OSS, {"attention-config": {"backend": "TRITON_ATTN"}}, {}, ("attention-config", "")),
+        (GPT_OSS, {}, {"VLLM_ATTENTION_BACKEND": "TRITON_ATTN"}, ("VLLM_ATTENTION_BACKEND", "")),
+        (GPT_OSS, {}, {"VLLM_MXFP4_USE_MARLIN": "1"}, ("", "VLLM_MXFP4_USE_MARLIN")),
+        (GPT_OSS, {}, {"VLLM_MXFP4_USE_MARLIN": "0"}, ("", "")),
+        (DENSE, {}, {"VLLM_MXFP4_USE_MARLIN": "1"}, ("", "")),
+    ],
+)
+def test_who_asks_for_a_kernel(
+    model: Model, flags: dict[str, Any], env: dict[str, str], names: tuple[str, str]
+) -> None:
+    assert backends.asked_by(model, flags, env) == names

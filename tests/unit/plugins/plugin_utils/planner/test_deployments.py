@@ -75,9 +75,25 @@ def test_d1_with_its_own_figures() -> None:
         max_num_batched_tokens=8128, swap_space=6, max_num_partial_prefills=1,
     )  # fmt: skip
     assert (found.flags["swap-space"], found.flags["max-num-partial-prefills"]) == (6, 1)
-    assert found.kv_cache.tokens == pytest.approx(182_336, rel=0.12)
+    # Its log is of a restart: 4.17 GiB of KV cache, with kernels compiled before (13.7 s).
+    assert found.restart_kv_bytes / 2**30 == pytest.approx(4.17, abs=0.05)
+    assert found.kv_cache.tokens < 182_336
     assert found.memory.weights / 2**30 == pytest.approx(13.72, abs=0.1)
     assert why(found, "max-num-seqs").startswith("your option; the plan alone: ")
+
+
+def test_d1_has_the_figures_of_the_page() -> None:
+    ours, current = of(L4, "l4", 1, "0.12.0"), of(L4, "l4", 1, CURRENT)
+    options = {"gpu_memory_utilization": 0.85, "max_num_seqs": 3, "max_num_batched_tokens": 8128}
+    theirs = of(L4, "l4", 1, "0.12.0", **options)
+    rows = [
+        f"| {ours.flags['gpu-memory-utilization']} | ",
+        f"| {ours.flags['max-num-seqs']} and {ours.flags['max-num-batched-tokens']} |",
+        f"{ours.kv_cache.concurrency:.2f} requests of full length at once instead of 2.68",
+        f"and {current.kv_cache.concurrency:.2f} on {CURRENT}",
+        f"With theirs it has {theirs.kv_cache.concurrency:.2f} requests at once",
+    ]
+    assert [row for row in rows if row not in DOCUMENT] == []
 
 
 def test_d1_on_a_current_release_says_what_became_of_its_flags() -> None:

@@ -83,16 +83,6 @@ def test_no_gpu() -> None:
         devices.check(())
 
 
-def test_volta_is_too_old() -> None:
-    with pytest.raises(Refusal, match=r"Tesla V100.*capability 7.0; .* need 8.0"):
-        devices.check(gpus.gpu_set("v100", 1))
-
-
-def test_turing_is_too_old() -> None:
-    with pytest.raises(Refusal, match=r"capability 7\.5"):
-        devices.check(gpus.gpu_set("t4", 1))
-
-
 def test_mixed_gpus_name_the_indices_to_list() -> None:
     first, second, third = gpus.gpu_set("h100-80", 3)
     other = replace(gpus.gpu_set("h200", 1)[0], index=3)

@@ -2,6 +2,8 @@
 # Copyright (c) 2026 baremetal.vllm contributors
 from __future__ import annotations
 
+from datetime import date
+
 import pytest
 
 from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner import display
@@ -25,6 +27,7 @@ def memory(**changes: float) -> Memory:
         "cuda_graphs_reserved": 0.6,
         "other": 0.2,
         "kv": 111.9,
+        "outside": 0.5,
     }
     return Memory(**{name: round(size * GIB) for name, size in (sizes | changes).items()})
 
@@ -55,13 +58,14 @@ def test_the_whole_text_of_a_plan() -> None:
         "  max-num-seqs   256\n"
         "\n"
         "  Memory of each GPU, 139.8 GiB\n"
-        "  [█████▓▒▚░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░····]\n"
+        "  [█████▓▒▚▞░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░····]\n"
         "  █ weights       13.00 GiB    9.3%\n"
         "  ▓ activation     2.90 GiB    2.1%\n"
         "  ▒ CUDA graphs    0.60 GiB    0.4%\n"
         "  ▚ other          0.20 GiB    0.1%\n"
+        "  ▞ CUDA, NCCL     0.50 GiB    0.4%\n"
         "  ░ KV cache     111.90 GiB   80.0%\n"
-        "  · free          11.20 GiB    8.0%\n"
+        "  · free          10.70 GiB    7.7%\n"
         "\n"
         "  KV cache: 4,341,729 tokens, 33.12 requests of 131,072\n"
         "    tokens at once.\n"
@@ -90,6 +94,7 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
         (False, "false"),
         (0.9, "0.9"),
         ({"b": 1, "a": [2]}, '{"a": [2], "b": 1}'),
+        ({"day": date(2026, 11, 21)}, '{"day": "2026-11-21"}'),  # YAML reads one
         ("openai", "openai"),
     ],
 )
@@ -116,6 +121,26 @@ def test_the_parts_add_up_to_the_whole_gpu() -> None:
 def test_a_gpu_without_room_for_a_cache_has_a_bar_too() -> None:
     text = display.memory_bar(memory(weights=140.0, kv=-12.0))
     assert "KV cache       0.00 GiB" in text
+
+
+@pytest.mark.parametrize(
+    ("first", "restart", "said"),
+    [
+        (11.9, 0, "tokens at once."),  # not known
+        (11.9, 11.94, "tokens at once."),
+        (11.86, 11.94, "at once; 11.94 GiB instead of 11.86 after a restart, when kernels are"),
+        (11.9, 12.9, "at once; 12.9 GiB instead of 11.9 after a restart, when kernels are compil"),
+        (11.9, 10.9, "at once; 10.9 GiB instead of 11.9 after a restart, when kernels are compil"),
+    ],
+)
+def test_a_restart_is_told_where_its_cache_is_another(
+    first: float, restart: float, said: str
+) -> None:
+    found = plan(memory=memory(kv=first), restart_kv_bytes=round(restart * GIB))
+    text = display.prediction(found)
+    assert said in text
+    assert text.endswith(".")
+    assert ("restart" in text) is ("restart" in said)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -54,10 +55,31 @@ def test_an_unknown_set_names_the_nearest() -> None:
         gpus.gpu_set("h10-80", 1)
 
 
-def test_no_gpus_are_a_set_too() -> None:
-    assert gpus.gpu_set("h200", 0) == ()
-    with pytest.raises(Refusal, match="gpu_count is -1"):
-        gpus.gpu_set("h200", -1)
+@pytest.mark.parametrize("count", [0, -1])
+def test_a_set_has_a_gpu_at_least(count: int) -> None:
+    with pytest.raises(Refusal, match=f"gpu_count is '{count}'; it must be a whole number from 1"):
+        gpus.gpu_set("h200", count)
+
+
+@pytest.mark.parametrize(
+    ("name", "screens"),
+    [
+        ("rtx4090", True),
+        ("rtx5080", True),
+        ("a6000", True),
+        ("rtx6000-ada", True),
+        ("rtx-pro-5000", True),
+        ("rtx-pro-6000", False),
+        ("l4", False),
+        ("a10", False),
+        ("h200", False),
+        ("gb10", False),
+    ],
+)
+def test_cards_for_desktops_are_known_by_their_names(name: str, screens: bool) -> None:
+    (gpu,) = gpus.gpu_set(name, 1)
+    assert gpus.may_drive_screens(gpu) is screens
+    assert not gpus.may_drive_screens(replace(gpu, name=f"{gpu.name} MIG 1g.24gb"))
 
 
 def test_a_board_of_eight_is_switched_and_has_two_sockets() -> None:
@@ -111,6 +133,21 @@ def test_processes_of_others_hold_memory() -> None:
     assert gpu.holders == ("python3 (pid 4711)",)
 
 
+def test_what_a_screen_takes_is_no_holder() -> None:
+    process = {"pid": 900, "name": "Xorg", "memory_bytes": 4 << 20, "container_id": None}
+    (gpu,) = gpus.from_facts(facts(processes=[process], memory_used_bytes=30 << 20))
+    assert (gpu.foreign_bytes, gpu.holders) == (0, ())
+
+
+def test_small_processes_add_up() -> None:
+    processes = [
+        {"pid": pid, "name": "python3", "memory_bytes": 300 << 20, "container_id": None}
+        for pid in (1, 2)
+    ]
+    (gpu,) = gpus.from_facts(facts(processes=processes))
+    assert (gpu.foreign_bytes, len(gpu.holders)) == (600 << 20, 2)
+
+
 def test_our_own_container_is_not_another() -> None:
     process = {"pid": 1, "name": "vllm", "memory_bytes": 90 * GIB, "container_id": "0123456789ab"}
     (gpu,) = gpus.from_facts(
@@ -158,7 +195,6 @@ def test_mig_without_instances_stays_one_gpu_that_says_so() -> None:
     assert gpu.mig_enabled and not gpu.mig_slice
 
 
-def test_a_lost_gpu_is_left_out_and_a_broken_driver_speaks() -> None:
-    assert gpus.from_facts(facts(lost=True)) == ()
+def test_a_broken_driver_speaks() -> None:
     with pytest.raises(Refusal, match="no driver is loaded"):
         gpus.from_facts({"state": "no_driver", "message": "no driver is loaded.", "gpus": []})

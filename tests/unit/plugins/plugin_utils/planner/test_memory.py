@@ -107,6 +107,25 @@ def test_the_parts_add_up_to_what_was_requested() -> None:
     assert parts + found.kv == found.requested == -(-TOTAL * 9 // 10)
 
 
+@pytest.mark.parametrize(
+    "seen", MEASURED["results"] + MEASURED["holdout"], ids=lambda seen: seen["id"]
+)
+def test_what_is_taken_before_vllm_looks(seen: dict[str, Any]) -> None:
+    ranks = options(seen["flags"]).get("tensor-parallel-size", 1)
+    taken = seen["total_gib"] - seen["free_gib"]
+    assert memory.outside_bytes(ranks) / GIB == pytest.approx(taken, abs=0.01)
+    assert memory.outside_bytes(ranks) / GIB > taken
+
+
+def test_memory_knows_what_lies_outside() -> None:
+    one, four = (
+        memory.memory(TOTAL, 0.9, LARGE, engine(model=LARGE, tensor_parallel_size=ranks))
+        for ranks in (1, 4)
+    )
+    assert (one.outside, four.outside) == (memory.outside_bytes(1), memory.outside_bytes(4))
+    assert four.outside - one.outside > GIB  # NCCL
+
+
 def test_given_kv_bytes_are_taken_as_they_are() -> None:
     assert memory.memory(TOTAL, 0.9, GPT_OSS, engine(), kv_bytes=7 * GIB).kv == 7 * GIB
 

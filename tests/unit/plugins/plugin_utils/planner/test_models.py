@@ -2,9 +2,14 @@
 # Copyright (c) 2026 baremetal.vllm contributors
 from __future__ import annotations
 
+import copy
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import configuration, given, settings
+from hypothesis import strategies as some
 
 from ansible_collections.baremetal.vllm.plugins.plugin_utils import _flags
 from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner import models
@@ -13,6 +18,9 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.types impor
     Model,
     Refusal,
 )
+
+# Hypothesis keeps notes; not in the checkout.
+configuration.set_hypothesis_home_dir(Path(tempfile.gettempdir(), "hypothesis"))
 
 # A made-up model with every key that is needed, and no more: 2 layers, 4 heads of 16.
 SMALL: dict[str, Any] = {
@@ -375,3 +383,173 @@ def test_sizes_of_tensor_parallelism_that_vllm_accepts() -> None:
     odd = read(num_attention_heads=12, num_key_value_heads=6, hidden_size=192)
     assert models.tensor_parallel_sizes(odd) == (1, 2)
     assert models.tensor_parallel_sizes(read(intermediate_size=126)) == (1, 2)
+
+
+BLOCKS = {"quant_method": "fp8", "weight_block_size": [128, 128]}
+
+
+@pytest.mark.parametrize(
+    ("size", "quantization", "sizes"),
+    [
+        # 1536 columns of Qwen3-235B: 8 GPUs would have 192 each, one block and a half.
+        (1536, BLOCKS, (1, 2, 4)),
+        (1536, {"quant_method": "fp8"}, (1, 2, 4, 8)),
+        (2048, BLOCKS, (1, 2, 4, 8)),
+        (1536, None, (1, 2, 4, 8)),
+    ],
+)
+def test_fp8_blocks_are_not_cut(size: int, quantization: Any, sizes: tuple[int, ...]) -> None:
+    for keys in ({"intermediate_size": size}, {**MOE, "moe_intermediate_size": size}):
+        shape = read(num_attention_heads=8, quantization_config=quantization, **keys)
+        assert models.tensor_parallel_sizes(shape) == sizes
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"quantization_config": "fp8"}, "has quantization_config: 'fp8'"),
+        ({"text_config": "llama"}, "has text_config: 'llama'"),
+        ({"vision_config": 3}, "has vision_config: 3"),
+        ({"rope_scaling": "yarn"}, "has rope_scaling: 'yarn'"),
+        ({"rope_scaling": {"type": "linear", "factor": "2"}}, "has factor: '2'"),
+        ({"rope_scaling": {"type": "linear", "factor": 0}}, "has factor: 0"),
+        ({"rope_scaling": {"type": ["linear"], "factor": 2}}, "has type: "),
+        ({"architectures": "LlamaForCausalLM"}, "has architectures: 'LlamaForCausalLM'"),
+        ({"architectures": [1]}, "has architectures: "),
+        ({"num_key_value_heads": 3}, "num_key_value_heads: 3, which does not divide the 4"),
+        ({"num_key_value_heads": "4"}, "has num_key_value_heads: '4'"),
+        ({"num_attention_heads": 128}, "has hidden_size: 64"),
+        ({"num_attention_heads": True}, "has num_attention_heads: True"),
+        ({"num_hidden_layers": 10**12}, "has num_hidden_layers: 1000000000000"),
+        ({"max_position_embeddings": "4k"}, "has max_position_embeddings: '4k'"),
+        ({"layer_types": "full_attention"}, "has layer_types: "),
+        ({"layer_types": [["full_attention"]]}, "has layer_types: "),
+        ({"sliding_window": 8, "sliding_window_pattern": "LLG"}, "has sliding_window_pattern: "),
+        ({"model_type": ["llama"]}, "has model_type: "),
+        ({"tie_word_embeddings": "no"}, "has tie_word_embeddings: 'no'"),
+        ({**MOE, "num_experts_per_tok": 9}, "has num_experts_per_tok: 9"),
+        ({**MOE, "mlp_only_layers": 1}, "has mlp_only_layers: 1"),
+        ({"quantization_config": {"quant_method": 8}}, "has quant_method: 8"),
+        ({"quantization_config": {**BLOCKS, "weight_block_size": 128}}, "weight_block_size: 128"),
+        ({"quantization_config": {**BLOCKS, "weight_block_size": [0, 128]}}, "has weight_block"),
+        ({"quantization_config": {"quant_method": "awq", "bits": "4"}}, "has bits: '4'"),
+        ({"quantization_config": {"config_groups": ["a"]}}, "has config_groups: "),
+        ({"quantization_config": {"config_groups": {"a": 1}}}, "has a: 1"),
+        ({"quantization_config": {"quant_method": "fp8", "ignore": "lm_head"}}, "has ignore: "),
+    ],
+)
+def test_a_value_of_another_type_is_named(keys: dict[str, Any], said: str) -> None:
+    with pytest.raises(Refusal) as refusal:
+        read(**keys)
+    assert said in str(refusal.value)
+    assert str(refusal.value).endswith("restore the file.")
+
+
+def test_a_file_that_holds_no_mapping() -> None:
+    with pytest.raises(Refusal, match="is no mapping of keys to values"):
+        models.from_config("org/model", [SMALL])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [128.0, [128, 128], 128])
+def test_spellings_of_a_number_that_vllm_takes_too(value: Any) -> None:
+    assert read(head_dim=value).head_dim == 128
+
+
+# Nearly everything that is read from a config.json somewhere.
+RICH: dict[str, Any] = {
+    **SMALL,
+    **MOE,
+    "model_type": "mistral3",
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "sliding_window": 128,
+    "use_sliding_window": True,
+    "sliding_window_pattern": 2,
+    "max_window_layers": 2,
+    "layer_types": ["sliding_attention", "full_attention"],
+    "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512},
+    "rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 2.0}},
+    "model_max_length": 4096,
+    "first_k_dense_replace": 1,
+    "mlp_only_layers": [0],
+    "decoder_sparse_step": 1,
+    "n_shared_experts": 1,
+    "shared_expert_intermediate_size": 32,
+    "attention_bias": False,
+    "tie_word_embeddings": True,
+    "text_config": {"vocab_size": 2000, "model_type": "mistral"},
+    "vision_config": {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 3},
+    "quantization_config": {
+        "quant_method": "compressed-tensors",
+        "config_groups": {"a": {"weights": {"num_bits": 4, "type": "int", "group_size": 32}}},
+        "weight_block_size": [32, 32],
+        "ignore": ["lm_head"],
+        "bits": 4,
+        "group_size": 32,
+        "load_in_8bit": False,
+        "bnb_4bit_use_double_quant": True,
+        "quant_algo": "NVFP4",
+    },
+}
+METHODS = ("compressed-tensors", "fp8", "awq", "gptq", "bitsandbytes", "modelopt", "mxfp4", "odd")
+
+
+def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    if isinstance(value, dict):
+        inner = [found for key, item in value.items() for found in _paths(item, (*path, key))]
+    elif isinstance(value, list):
+        inner = [found for key, item in enumerate(value) for found in _paths(item, (*path, key))]
+    else:
+        inner = []
+    return [path, *inner] if path else inner
+
+
+JSON = some.recursive(
+    some.none()
+    | some.booleans()
+    | some.integers()
+    | some.integers(min_value=-2, max_value=300)
+    | some.floats()
+    | some.sampled_from(["", "yarn", "4", "fp8", "sliding_attention", "LlamaForCausalLM"])
+    | some.text(max_size=5),
+    lambda inner: (
+        some.lists(inner, max_size=3)
+        | some.dictionaries(some.sampled_from(["weights", "type", "factor", "a"]), inner)
+    ),
+    max_leaves=6,
+)
+CHANGES = some.lists(some.tuples(some.sampled_from(_paths(RICH)), JSON), min_size=1, max_size=3)
+FAMILIES = some.sampled_from(["Llama", "Gemma3", "Qwen2", "Qwen3Moe", "GptOss", "Starcoder2"])
+
+
+def _put(config: Any, path: tuple[Any, ...], value: Any) -> None:
+    for key in path[:-1]:
+        try:
+            config = config[key]
+        except (IndexError, KeyError, TypeError):
+            return  # an earlier change took it away
+    try:
+        config[path[-1]] = value
+    except (IndexError, TypeError):
+        return
+
+
+@settings(max_examples=500, deadline=None, derandomize=True, database=None)
+@given(CHANGES, some.sampled_from(METHODS), FAMILIES, some.none() | some.integers(1, 10**12))
+def test_any_config_is_a_model_or_a_refusal(
+    changes: list[tuple[tuple[Any, ...], Any]], method: str, family: str, size: int | None
+) -> None:
+    config = copy.deepcopy(RICH)
+    config["architectures"] = [f"{family}ForCausalLM"]
+    config["quantization_config"]["quant_method"] = method
+    for path, value in changes:
+        _put(config, path, value)
+    try:
+        shape = models.from_config("org/model", config, size)
+    except Refusal as refusal:
+        assert str(refusal).endswith(".")
+    else:
+        assert min(shape.kv_heads, shape.head_dim, shape.layers, shape.max_model_len) >= 1
+        assert shape.attention_heads % shape.kv_heads == 0
+        assert shape.checkpoint_bytes > 0
+        assert all(shape.attention_heads % n == 0 for n in models.tensor_parallel_sizes(shape))

@@ -111,9 +111,35 @@ def test_nothing_is_planned_beyond_what_others_leave(
         return
     memory = found.memory
     held = memory.weights + memory.activation + memory.cuda_graphs + memory.other + memory.kv
-    assert held <= shared.memory_bytes - shared.foreign_bytes
-    assert memory.requested <= shared.memory_bytes - shared.foreign_bytes
+    left = shared.memory_bytes - shared.foreign_bytes - memory.outside
+    assert held <= left
+    assert memory.requested <= left
     assert memory.kv >= found.kv_cache.needed_bytes
+
+
+@QUICK
+@given(NAMES, MODELS, INTENTS, RELEASES, some.sampled_from([1, 2, 4]))
+def test_a_screen_changes_no_flag(
+    name: str, model: str, intent: str, release: str, count: int
+) -> None:
+    """A plan must not change, and restart an engine, because somebody plugs a cable in."""
+    board = gpus.gpu_set(name, count)
+    with_screen = (replace(board[0], display=True), *board[1:])
+    dark, lit = (answer(there, model, intent, release) for there in (board, with_screen))
+    assert (dark is None) == (lit is None)
+    if dark is not None and lit is not None:
+        assert (dark.flags, dark.env, dark.devices) == (lit.flags, lit.env, lit.devices)
+
+
+@QUICK
+@given(NAMES, MODELS, INTENTS, RELEASES, some.sampled_from([1, 2, 4]), some.floats(0.5, 1.0))
+def test_no_utilization_is_accepted_that_vllm_refuses(
+    name: str, model: str, intent: str, release: str, count: int, share: float
+) -> None:
+    options = {"gpu-memory-utilization": share}
+    found = answer(gpus.gpu_set(name, count), model, intent, release, options)
+    if found is not None:
+        assert found.memory.requested <= found.memory.total - found.memory.outside
 
 
 @QUICK

@@ -115,9 +115,27 @@ def test_troubles_of_gpt_oss_are_not_those_of_others() -> None:
     assert not releases.issues("0.11.0", gpus.gpu_set("h100-80", 1)[0], dense)
 
 
-def test_an_old_release_lists_its_holes() -> None:
-    assert "CVE-2026-114051" in releases.advisory_note("0.30.0")
-    assert releases.advisory_note("0.31.0") == ""
+@pytest.mark.parametrize(
+    ("release", "known", "gone"),
+    [
+        ("0.13.0", "CVE-2026-22807, fixed in 0.14.0", "CVE-2025-62164"),
+        ("0.17.1", "CVE-2026-27893, fixed in 0.18.0", "CVE-2026-22807"),
+        ("0.18.1", "CVE-2026-34756, fixed in 0.19.0", "CVE-2026-27893"),
+        ("0.30.0", "CVE-2026-114053, fixed in 0.31.0", "CVE-2026-105757"),
+        ("0.30.0", "CVE-2026-114051, fixed in 0.31.0", "PYSEC-2026-4353"),
+        ("0.31.0", "PYSEC-2026-4344, fixed in 0.32.0", "CVE-2026-114053"),
+        ("0.31.0", "PYSEC-2026-4349, fixed in 0.32.0", "CVE-2026-116180"),
+        ("0.32.0", "GHSA-5r3c-5x4v-8gjh (fixed in 0.33.0)", "PYSEC"),
+    ],
+)
+def test_an_old_release_lists_its_holes(release: str, known: str, gone: str) -> None:
+    said = releases.advisory_note(release)
+    assert known in said
+    assert gone not in said
+
+
+def test_the_newest_release_has_no_known_holes() -> None:
+    assert releases.advisory_note("0.33.0") == ""
 
 
 def test_retired_flags_are_retired_and_have_a_successor() -> None:
