@@ -127,16 +127,6 @@ PARSERS_SINCE = {"openai": "0.10.2", "openai_gptoss": "0.10.2"}
 _Item = TypeVar("_Item", str, int)
 
 
-@dataclass(frozen=True)
-class BlockQuantized(Model):
-    """A model whose FP8 weights share a scale in blocks, which tensor parallelism must not cut.
-
-    :param block: rows or columns of a block, the larger of both.
-    """
-
-    block: int = 1
-
-
 @functools.cache
 def model(name: str) -> Model:
     """The catalogue's model of that Hugging Face id, or of its last part.
@@ -202,7 +192,7 @@ def from_config(name: str, config: Mapping[str, Any], checkpoint_bytes: int | No
     )
     whole = _with_sizes(shape, file, text, checkpoint_bytes)
     block = max(_block(settings), default=0) if shape.quantization == "fp8" else 0
-    return BlockQuantized(**vars(whole), block=block) if block else whole
+    return replace(whole, weight_block=block) if block else whole
 
 
 def tensor_parallel_sizes(model: Model) -> tuple[int, ...]:
@@ -214,7 +204,7 @@ def tensor_parallel_sizes(model: Model) -> tuple[int, ...]:
     """
     padded = model.quantization == "mxfp4"
     # validate_fp8_block_shape and _moe; 0.33.0 can split a block of experts, older ones refuse.
-    block = model.block if isinstance(model, BlockQuantized) else 1
+    block = model.weight_block
     return tuple(
         size
         for size in range(1, model.attention_heads + 1)

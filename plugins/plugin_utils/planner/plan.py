@@ -76,7 +76,7 @@ def _request(
     devices.check(gpus)
     refusals.check_busy(gpus)
     served = models.model(model) if isinstance(model, str) else model
-    asked = _without_open_size(options.read(overrides or {}, release, served))
+    asked = options.read(overrides or {}, release, served)
     wanted = intents.intent(intent, gpus[0])
     length = options.length(max_model_len, asked, served)
     request = fit.Request(
@@ -92,12 +92,6 @@ def _request(
     refusals.check_capability(request, _tries)
     refusals.check_options(request)
     return request
-
-
-def _without_open_size(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Null leaves a flag to vLLM, which would take one GPU; here it leaves it to the plan."""
-    size = "tensor-parallel-size"
-    return {name: value for name, value in asked.items() if name != size or value is not None}
 
 
 def solve(request: fit.Request) -> fit.Fit:

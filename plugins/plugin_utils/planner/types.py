@@ -66,6 +66,8 @@ class Model:
     :param checkpoint_bytes: what serving needs on disk.
     :param expert_bytes: the part of ``checkpoint_bytes`` that is in experts.
     :param embedding_bytes: the part in input embedding and output head.
+    :param weight_block: rows or columns, the larger, of the blocks of weights that share a scale,
+        which tensor parallelism must not cut.
     """
 
     name: str
@@ -90,6 +92,7 @@ class Model:
     attention_sinks: bool = False
     tool_call_parser: str = ""
     reasoning_parser: str = ""
+    weight_block: int = 1
 
     @property
     def layers(self) -> int:
