@@ -167,6 +167,7 @@ def from_config(name: str, config: Mapping[str, Any], checkpoint_bytes: int | No
     heads, kv_heads, head_dim = _heads(text)
     experts = text.first(_EXPERT_KEYS, most=_MOST_EXPERTS)
     settings = _quantization(file, text)
+    tool, reasoning = _parsers(architecture, name)
     shape = Model(
         name=name,
         architecture=architecture,
@@ -188,7 +189,8 @@ def from_config(name: str, config: Mapping[str, Any], checkpoint_bytes: int | No
         expert_bytes=0,
         embedding_bytes=0,
         attention_sinks=architecture == "GptOssForCausalLM",
-        **_parsers(architecture, name),
+        tool_call_parser=tool,
+        reasoning_parser=reasoning,
     )
     whole = _with_sizes(shape, file, text, checkpoint_bytes)
     block = max(_block(settings), default=0) if shape.quantization == "fp8" else 0
@@ -421,11 +423,12 @@ def _ropes(text: _Section) -> list[_Section]:
     return [rope.section(key) for key in nested] or [rope]
 
 
-def _parsers(architecture: str, name: str) -> dict[str, str]:
+def _parsers(architecture: str, name: str) -> tuple[str, str]:
+    """Tool-call parser and reasoning parser, empty where none is known."""
     for pattern, part_of_name, tool, reasoning in _PARSERS:
         if re.fullmatch(pattern, architecture) and re.search(part_of_name, name, re.IGNORECASE):
-            return {"tool_call_parser": tool, "reasoning_parser": reasoning}
-    return {}
+            return tool, reasoning
+    return "", ""
 
 
 # --- sizes
