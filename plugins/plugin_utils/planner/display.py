@@ -119,8 +119,8 @@ def memory_bar(memory: Memory, width: int = WIDTH) -> str:
     """The memory of one GPU as a bar and as a list in GiB and percent."""
     parts = parts_of(memory)
     cells = _cells(list(parts.values()), width - len(_INDENT) - 2)
-    bar = "".join(_CELLS[name] * count for name, count in zip(parts, cells))
-    lines = [f"Memory of each GPU, {memory.total / GIB:.1f} GiB", f"[{bar}]"]
+    drawn = "".join(_CELLS[name] * count for name, count in zip(parts, cells))
+    lines = [f"Memory of each GPU, {memory.total / GIB:.1f} GiB", f"[{drawn}]"]
     lines += [
         f"{_CELLS[name]} {name:<12}{size / GIB:>7.2f} GiB{size / memory.total:>8.1%}"
         for name, size in parts.items()

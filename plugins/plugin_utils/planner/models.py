@@ -297,7 +297,9 @@ class _Section:
     def items(self, key: str, kind: type[_Item]) -> list[_Item]:
         """A list whose entries are of one type; an empty one where there is none."""
         value = self.values.get(key)
-        fits = isinstance(value, list) and all(type(item) is kind for item in value)
+        fits = isinstance(value, list) and all(
+            isinstance(item, kind) and not isinstance(item, bool) for item in value
+        )
         if value is not None and not fits:
             raise self.wrong(key, "a list of names" if kind is str else "a list of whole numbers")
         return list(value or ())

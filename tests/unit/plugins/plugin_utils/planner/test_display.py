@@ -82,8 +82,8 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     )
     text = display.plan_text("x" * 40, plan(reasons=reasons, notes=("note " * 60,)), width)
     assert max(len(line) for line in text.splitlines()) <= width
-    bar = next(line for line in text.splitlines() if "[" in line and "█" in line)
-    assert len(bar) == width
+    drawn = next(line for line in text.splitlines() if "[" in line and "█" in line)
+    assert len(drawn) == width
 
 
 @pytest.mark.parametrize(
@@ -108,9 +108,9 @@ def test_what_has_no_reason_is_still_shown() -> None:
 
 
 def test_the_smallest_part_is_seen_and_the_bar_is_full() -> None:
-    bar = display.memory_bar(memory(other=0.01)).splitlines()[1].strip()
-    assert bar.count("▚") == 1
-    assert len(bar) == display.WIDTH - 2
+    drawn = display.memory_bar(memory(other=0.01)).splitlines()[1].strip()
+    assert drawn.count("▚") == 1
+    assert len(drawn) == display.WIDTH - 2
 
 
 def test_the_parts_add_up_to_the_whole_gpu() -> None:

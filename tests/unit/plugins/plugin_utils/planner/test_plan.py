@@ -687,8 +687,8 @@ def test_more_gpus_are_proposed_idle() -> None:
 
 
 def test_a_shorter_context_on_one_gpu_is_on_this_gpu() -> None:
-    sentence = refused("l40s", 1, SMALL, max_model_len=131_072, options={"max-num-seqs": 8,
-        "kv-cache-memory-bytes": "1G"})  # fmt: skip
+    options = {"max-num-seqs": 8, "kv-cache-memory-bytes": "1G"}
+    sentence = refused("l40s", 1, SMALL, max_model_len=131_072, options=options)
     assert "on this GPU" in sentence and "these GPUs" not in sentence
 
 
