@@ -19,9 +19,12 @@ from testinfra.host import Host
 ROOT = Path(__file__).resolve().parents[1]
 LAB = os.environ["VLLM_LAB"]
 
-# As a terminal of an operator has it, but what is printed is read by tests and not by eyes.
+# As a terminal of an operator has it: with Python's compiled files, which `make test` does without.
+# But what is printed is read by tests and not by eyes.
 ENVIRONMENT = {
-    name: value for name, value in os.environ.items() if not name.endswith("FORCE_COLOR")
+    name: value
+    for name, value in os.environ.items()
+    if not name.endswith("FORCE_COLOR") and name != "PYTHONDONTWRITEBYTECODE"
 } | {"ANSIBLE_NOCOLOR": "1", "NO_COLOR": "1"}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._host import check_host
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._instance_plans import plan_on
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import HostPlans
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._report import report
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._variables import plain
@@ -77,11 +78,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
 def _planned(
     arguments: dict[str, Any], state: dict[str, Any], instances: list[dict[str, Any]]
 ) -> HostPlans:
-    """Plan what is listed; an edge without instances does not load the planner."""
+    """Plan what is listed."""
     if not instances or not arguments["vllm_release"]:
         return HostPlans()
-    from ansible_collections.baremetal.vllm.plugins.plugin_utils._instance_plans import plan_on
-
     return plan_on(
         state,
         instances,

@@ -116,7 +116,7 @@ def test_second_run_takes_at_most_three_times_the_facts(scenario: Scenario) -> N
     site_seconds: list[float] = []
     for rounds in range(1, 7):
         begun = time.monotonic()
-        subprocess.run(facts, cwd=ROOT, check=True, capture_output=True)
+        subprocess.run(facts, cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True)
         setup_seconds.append(time.monotonic() - begun)
         begun = time.monotonic()
         run = playbook("site")
