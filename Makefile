@@ -1,4 +1,4 @@
-# Two commands matter: `make demo` and `make test`. Both set up everything they need.
+# Two commands matter: `make demo` and `make test`. All commands set up everything they need.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -25,11 +25,15 @@ demo: doctor venv ## Build the lab, provision it with site.yml, stream an answer
 test: doctor venv ## Lint, unit tests, ansible-test, the demo and Molecule on the lab
 	@$(BIN)/python tests/run.py
 
+.PHONY: test-all
+test-all: doctor venv ## `make test` and what takes long: drivers, engines and toolkits on lab hosts
+	@$(BIN)/python tests/run.py --all
+
 .PHONY: lab lint unit sanity build engine molecule
 lab lint unit sanity build: venv ## One part of `make test`
 	@$(BIN)/python tests/run.py $@
 
-engine molecule: venv ## One part that runs on the lab
+engine molecule slow: venv ## One part that runs on the lab
 	@$(BIN)/python tests/run.py lab $@
 
 .PHONY: clean

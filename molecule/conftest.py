@@ -83,6 +83,7 @@ SCENARIOS = {
         shm_bytes=2 * 2**30,
         shutdown_timeout=20,
     ),
+    "host": Scenario("molecule/host/inventory", ("l4", "h100", "b200", "spare"), ()),
 }
 SCENARIO = SCENARIOS[os.environ["VLLM_SCENARIO"]]
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright (c) 2026 baremetal.vllm contributors
-"""The checks behind `make test`: python tests/run.py [PART ...], all parts without one."""
+"""The checks behind `make test` and `make test-all`: python tests/run.py [--all] [PART ...]."""
 
 from __future__ import annotations
 
@@ -20,18 +20,25 @@ PARTS = {
     "demo": demo.run,
     "molecule": molecule.run,
 }
+# Not in `make test`, which a person waits for.
+SLOW = {
+    "slow": molecule.run_slow,
+}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"any of {', '.join(PARTS)}")
-    parts = parser.parse_args().parts or list(PARTS)
-    if unknown := [part for part in parts if part not in PARTS]:
-        parser.error(f"there is no part {unknown[0]}; the parts are {', '.join(PARTS)}")
+    every = {**PARTS, **SLOW}
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"any of {', '.join(every)}")
+    parser.add_argument("--all", action="store_true", help=f"with {', '.join(SLOW)}, if no PART")
+    arguments = parser.parse_args()
+    parts = arguments.parts or list(every if arguments.all else PARTS)
+    if unknown := [part for part in parts if part not in every]:
+        parser.error(f"there is no part {unknown[0]}; the parts are {', '.join(every)}")
     report = Report()
     for part in parts:
         report.begin(part)
-        PARTS[part](report)
+        every[part](report)
     return report.end()
 
 

@@ -11,13 +11,24 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._host import check_host
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._instance_plans import plan_on
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import HostPlans
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._provision import (
+    ROLES,
+    Provision,
+    provision,
+)
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._report import report
-from ansible_collections.baremetal.vllm.plugins.plugin_utils._variables import plain
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._variables import (
+    HostVariables,
+    RoleInterfaces,
+    plain,
+)
 
 _ARGUMENTS: dict[str, Any] = {
     "host_state": {"type": "dict", "required": True},
     "instances": {"type": "list", "elements": "dict", "default": []},
     "gpu_info": {"type": "dict"},
+    "provision": {"type": "str", "choices": ["no", "before", "after"], "default": "no"},
+    "gpu_host": {"type": "bool", "default": True},
     "vllm_release": {"type": "str", "default": ""},
     "shutdown_timeout": {"type": "int", "default": 60},
     "ports": {
@@ -54,24 +65,63 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         result: dict[str, Any] = super().run(tmp, task_vars)
         _validated, arguments = self.validate_argument_spec(_ARGUMENTS)
         state, instances = plain(arguments["host_state"]), plain(arguments["instances"])
-        planned = _planned(arguments, state, instances)
+        facts = plain(task_vars.get("ansible_facts", {}))
+        below = self._provision(arguments, facts, state, instances, task_vars)
+        coming = below.needed if arguments["provision"] == "before" else []
+        # GPUs are planned for when their driver runs.
+        planned = HostPlans() if "driver" in coming else _planned(arguments, state, instances)
         hostname = str(task_vars["inventory_hostname"])
         problems = check_host(
             hostname=hostname,
-            facts=task_vars.get("ansible_facts", {}),
+            facts=facts,
             state=state,
             instances=instances,
             ports=arguments["ports"],
             own_ports=arguments["own_ports"],
             disk_needs=arguments["disk_needs"],
             planned=planned,
+            coming=coming,
         )
-        warnings = [f"{hostname}: {note}" for note in planned.notes]
+        missing = below.missing if arguments["provision"] == "after" else []
+        problems += [f"{hostname}: {problem}" for problem in below.problems or missing]
+        warnings = [f"{hostname}: {note}" for note in [*planned.notes, *below.notes]]
         return (
             result
-            | {"plans": planned.plans}
+            | {"plans": planned.plans, "provision": below.as_json()}
+            | {"planned": "driver" not in coming}
             | ({"warnings": warnings} if warnings else {})
             | report(problems, "the host")
+        )
+
+    def _provision(
+        self,
+        arguments: dict[str, Any],
+        facts: dict[str, Any],
+        state: dict[str, Any],
+        instances: list[dict[str, Any]],
+        task_vars: dict[str, Any],
+    ) -> Provision:
+        """What the host lacks below vLLM, as far as it is asked for."""
+        if arguments["provision"] == "no":
+            return Provision()
+        interfaces = RoleInterfaces(self._loader, list(ROLES.values()))
+        variables = HostVariables(interfaces, task_vars, self._templar)
+        settings = {
+            role: {
+                name.removeprefix(f"{role}_"): value
+                for name, value in variables.items()
+                if name.startswith(f"{role}_")
+            }
+            for role in interfaces.roles
+        }
+        return provision(
+            facts,
+            state,
+            plain(arguments["gpu_info"]),
+            instances,
+            settings,
+            is_gpu_host=arguments["gpu_host"],
+            local=self._connection.transport == "local",
         )
 
 

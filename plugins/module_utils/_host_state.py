@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import calendar
 import contextlib
+import fnmatch
 import glob
 import hashlib
 import json
@@ -34,7 +35,7 @@ from ansible_collections.baremetal.vllm.plugins.module_utils._docker_api import 
 
 _SIZE_LIMIT = 1024 * 1024  # bytes; what is larger is neither hashed nor read
 _NVIDIA_VENDOR = "0x10de"
-_DISPLAY_CLASSES = ("0x0300", "0x0302")  # VGA controller, 3D controller
+_DISPLAY_CLASSES = ("0300", "0302")  # VGA controller, 3D controller
 _TCP_LISTEN = "0A"  # TCP_LISTEN of the kernel's include/net/tcp_states.h
 _MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 _TIMESTAMP = re.compile(r"\w{3} (\d{4})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d) UTC")
@@ -46,11 +47,12 @@ class HostStateError(Exception):
     """A sentence for the operator about something that is there but cannot be read."""
 
 
-def _below(root: str, path: str) -> str:
+def below(root: str, path: str) -> str:
+    """Return `path` with `root` for the root directory."""
     return os.path.join(root, path.lstrip("/"))
 
 
-def _output(command: t.Sequence[str]) -> str | None:
+def output_of(command: t.Sequence[str]) -> str | None:
     """Return what a command prints, None where the program does not exist."""
     environment = {**os.environ, "LC_ALL": "C", "TZ": "UTC", "SYSTEMD_COLORS": "0"}
     try:
@@ -66,34 +68,82 @@ def _output(command: t.Sequence[str]) -> str | None:
 # -- packages and units --------------------------------------------------------------------------
 
 
-def packages(names: t.Sequence[str]) -> dict[str, str | None]:
-    """Return the installed version of each Debian package, None where it is not installed."""
-    found: dict[str, str | None] = dict.fromkeys(names)
-    if names:
-        form = "${Package}\\t${db:Status-Status}\\t${Version}\\n"
-        output = _output(["dpkg-query", "--show", f"--showformat={form}", "--", *found]) or ""
-        for line in output.splitlines():
-            name, status, version = line.split("\t")
-            if name in found and status == "installed":
-                found[name] = version
+class Package(t.NamedTuple):
+    """A package that dpkg knows of, in dpkg-query's words."""
+
+    name: str
+    status: str  # of the package: installed, config-files, half-configured, unpacked, ...
+    version: str
+    want: str  # of the operator: install, hold, deinstall, purge
+    error: str  # ok or reinstreq
+
+
+# What dpkg was interrupted in; the others are whole, or gone but for their configuration.
+_UNFINISHED = ("unpacked", "half-configured", "half-installed")
+
+
+def known_packages() -> list[Package]:
+    """Return all packages of the host, none where there is no dpkg.
+
+    dpkg-query reads its whole database whatever it is asked for, so one call answers all.
+    """
+    fields = ("Package", "db:Status-Status", "Version", "db:Status-Want", "db:Status-Eflag")
+    form = "\\t".join(f"${{{field}}}" for field in fields) + "\\n"
+    output = output_of(["dpkg-query", "--show", f"--showformat={form}"]) or ""
+    known = []
+    for line in output.splitlines():
+        name, status, version, want, error = line.split("\t")
+        known.append(Package(name, status, version, want, error))
+    return known
+
+
+def packages(names: t.Sequence[str], known: t.Sequence[Package]) -> dict[str, str | None]:
+    """Return the installed version of each Debian package, None where it is not installed.
+
+    :param names: names, and shell globs. A glob adds every installed package that it matches, and
+        is no key itself.
+    """
+    globs = [name for name in names if set(name) & set("*?[")]
+    found: dict[str, str | None] = {name: None for name in names if name not in globs}
+    for package in known:
+        if package.status == "installed" and (
+            package.name in found or any(fnmatch.fnmatchcase(package.name, glob) for glob in globs)
+        ):
+            found[package.name] = package.version
     return found
+
+
+def held(known: t.Sequence[Package]) -> list[str]:
+    """Return the packages that apt is told to leave as they are."""
+    return sorted({package.name for package in known if package.want == "hold"})
+
+
+def unfinished(known: t.Sequence[Package]) -> list[str]:
+    """Return the packages in whose installation dpkg was interrupted, or failed."""
+    return sorted(
+        {
+            package.name
+            for package in known
+            if package.status in _UNFINISHED or package.error == "reinstreq"
+        }
+    )
 
 
 def systemd_version(root: str = "/") -> int | None:
     """Return the version of systemd, None where the host was not booted with it."""
-    if not os.path.isdir(_below(root, "/run/systemd/system")):
+    if not os.path.isdir(below(root, "/run/systemd/system")):
         return None
-    match = re.match(r"systemd (\d+)", _output(["systemctl", "--version"]) or "")
+    match = re.match(r"systemd (\d+)", output_of(["systemctl", "--version"]) or "")
     return int(match.group(1)) if match else None
 
 
 def services(names: t.Sequence[str], root: str = "/") -> dict[str, JSONObject]:
     """Return the state of each systemd unit. All are `not-found` without a running systemd."""
     units: dict[str, dict[str, str]] = {}
-    if names and os.path.isdir(_below(root, "/run/systemd/system")):
+    if names and os.path.isdir(below(root, "/run/systemd/system")):
         wanted = "Names,LoadState,ActiveState,SubState,UnitFileState,MainPID,NRestarts"
         properties = f"--property={wanted},ActiveEnterTimestamp,NeedDaemonReload"
-        output = _output(["systemctl", "show", properties, "--", *names]) or ""
+        output = output_of(["systemctl", "show", properties, "--", *names]) or ""
         for block in output.split("\n\n"):
             unit = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
             for name in unit.get("Names", "").split():
@@ -289,7 +339,7 @@ def model_config(directory: str) -> JSONObject:
 def memory(root: str = "/") -> JSONObject:
     """Return total and available memory in bytes."""
     values = {}
-    for line in _read(_below(root, "/proc/meminfo")).splitlines():
+    for line in text_of(below(root, "/proc/meminfo")).splitlines():
         name, _colon, value = line.partition(":")
         values[name] = value.split()
     return {
@@ -298,16 +348,27 @@ def memory(root: str = "/") -> JSONObject:
     }
 
 
-def nvidia_gpus(root: str = "/") -> int:
-    """Count the display controllers of NVIDIA on the PCI bus, with or without a driver."""
-    count = 0
-    for device in glob.glob(_below(root, "/sys/bus/pci/devices/*")):
-        if _read(f"{device}/vendor").strip() == _NVIDIA_VENDOR:
-            count += _read(f"{device}/class").startswith(_DISPLAY_CLASSES)
-    return count
+def nvidia_devices(root: str = "/") -> list[JSONObject]:
+    """Return all devices of NVIDIA on the PCI bus, in hexadecimal, with or without a driver."""
+    devices = []
+    for path in sorted(glob.glob(below(root, "/sys/bus/pci/devices/*"))):
+        if text_of(f"{path}/vendor").strip() == _NVIDIA_VENDOR:
+            devices.append(
+                {
+                    "address": os.path.basename(path),
+                    "device": text_of(f"{path}/device").strip().replace("0x", ""),
+                    "class": text_of(f"{path}/class").strip().replace("0x", ""),
+                }
+            )
+    return devices
 
 
-def _read(path: str) -> str:
+def display_controllers(devices: t.Sequence[JSONObject]) -> int:
+    """Count the GPUs among the devices of NVIDIA; sound and NVSwitches are others."""
+    return sum(device["class"].startswith(_DISPLAY_CLASSES) for device in devices)
+
+
+def text_of(path: str) -> str:
     """Return the text of a file of the kernel, empty where there is none."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
@@ -324,8 +385,8 @@ def cdi_devices(root: str = "/") -> list[str]:
     names: set[str] = set()
     for directory in ("/etc/cdi", "/var/run/cdi"):
         for suffix in ("yaml", "json"):
-            for path in glob.glob(_below(root, f"{directory}/*.{suffix}")):
-                names.update(cdi_names(_read(path)))
+            for path in glob.glob(below(root, f"{directory}/*.{suffix}")):
+                names.update(cdi_names(text_of(path)))
     return sorted(names)
 
 
@@ -389,7 +450,7 @@ def listening(ports: t.Sequence[int] = (), root: str = "/") -> list[JSONObject]:
     """Return the listening TCP sockets, those on `ports` with their process where it is seen."""
     found: list[tuple[str, int, str]] = []  # address, port, inode
     for name in ("tcp", "tcp6"):
-        for line in _read(_below(root, f"/proc/net/{name}")).splitlines()[1:]:
+        for line in text_of(below(root, f"/proc/net/{name}")).splitlines()[1:]:
             fields = line.split()
             if len(fields) > 9 and fields[3] == _TCP_LISTEN:
                 address, hexadecimal = fields[1].split(":")
@@ -415,7 +476,7 @@ def _owners(inodes: set[str], root: str) -> dict[str, tuple[int, str]]:
     """Return the first process that holds each socket; looks at no process when none is asked."""
     owners: dict[str, tuple[int, str]] = {}
     wanted = {f"socket:[{inode}]": inode for inode in inodes}
-    processes = _below(root, "/proc")
+    processes = below(root, "/proc")
     pids = sorted(int(name) for name in os.listdir(processes) if name.isdigit()) if inodes else []
     for pid in pids:
         with contextlib.suppress(OSError):  # the process has gone, or is not ours
@@ -423,7 +484,7 @@ def _owners(inodes: set[str], root: str) -> dict[str, tuple[int, str]]:
                 with contextlib.suppress(OSError):
                     inode = wanted.get(os.readlink(entry.path))
                     if inode is not None and inode not in owners:
-                        owners[inode] = (pid, _read(f"{processes}/{pid}/comm").strip())
+                        owners[inode] = (pid, text_of(f"{processes}/{pid}/comm").strip())
         if len(owners) == len(inodes):
             break
     return owners

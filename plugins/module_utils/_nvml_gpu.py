@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 import typing as t
 
@@ -25,6 +26,7 @@ _ARCHITECTURES = {
     13: "Rubin",
 }
 _REMAPPED_ROWS = ("correctable", "uncorrectable", "pending", "failed")  # NVML's order
+_FABRIC_STATES = {1: "not_started", 2: "in_progress", 3: "completed"}  # nvmlGpuFabricState_t
 _PROFILE = re.compile(r" MIG (\S+)$")  # NVIDIA A100-SXM4-80GB MIG 3g.40gb
 
 
@@ -64,6 +66,16 @@ class Nvml:
         """Return an answer in mW."""
         answer = self.ask(function, device)
         return None if answer is None else answer / 1000
+
+    def fill(self, function: str, structure: str, device: t.Any) -> t.Any:
+        """Return a structure of nvidia-ml-py that NVML has filled in, None where it has not.
+
+        Raises GpuLost.
+        """
+        make = getattr(self._library, structure, None)
+        filled = make() if make else None
+        asked = None if filled is None else self.ask(function, device, ctypes.byref(filled))
+        return None if asked is None else filled
 
     def supports(self, function: str, device: t.Any) -> bool | None:
         """Tell NotSupported (False) from an answer (True) and from another error (None)."""
@@ -111,6 +123,7 @@ def gpu_facts(nvml: Nvml, device: t.Any, index: int, root: str = "/") -> Facts:
             "width_max": nvml.ask("DeviceGetMaxPcieLinkWidth", device),
         },
         "nvlink": None,
+        "fabric": _fabric(nvml, device),
         "numa_node": _numa_node(nvml, device, bus_id, root),
         "display_active": nvml.flag("DeviceGetDisplayActive", device),
         "processes": _processes(nvml, device, root),
@@ -126,8 +139,8 @@ def lost_gpu_facts(index: int | None, pci_bus_id: str | None, message: str) -> F
             *("uuid", "name", "architecture", "compute_capability", "memory_total_bytes"),
             *("memory_reserved_bytes", "memory_free_bytes", "memory_used_bytes", "ecc"),
             *("remapped_rows", "mig", "persistence_mode", "power_limit_watts"),
-            *("power_limit_default_watts", "pcie", "nvlink", "numa_node", "display_active"),
-            "processes",
+            *("power_limit_default_watts", "pcie", "nvlink", "fabric", "numa_node"),
+            *("display_active", "processes"),
         )
     )
     return {**unknown, "index": index, "pci_bus_id": pci_bus_id, "lost": True, "message": message}
@@ -207,6 +220,15 @@ def _mig_instance(nvml: Nvml, instance: t.Any, root: str) -> Facts:
         **memory(nvml, instance),
         "processes": _processes(nvml, instance, root),
     }
+
+
+def _fabric(nvml: Nvml, device: t.Any) -> Facts | None:
+    """Return how far the GPU is part of a fabric of NVSwitches, None where it is in none."""
+    answer = nvml.fill("DeviceGetGpuFabricInfoV", "c_nvmlGpuFabricInfo_v2_t", device)
+    state = _FABRIC_STATES.get(answer.state) if answer else None
+    # The status means something only when it is completed.
+    status = answer.status if state == "completed" else None
+    return {"state": state, "status": status} if state else None
 
 
 def _numa_node(nvml: Nvml, device: t.Any, bus_id: str | None, root: str) -> int | None:

@@ -204,6 +204,14 @@ ansible_facts:
                 active_links: 18
                 peers: [GPU-1000000a-5a1d-4c1a-9d2e-00000000000a]
                 nvswitch: true
+            fabric:
+              description:
+                - How far the fabric manager has made the GPU part of the fabric of NVSwitches.
+                  C(state) is V(not_started), V(in_progress) or V(completed), and C(status) then
+                  NVML's number of what went wrong, V(0) for nothing.
+                - Null where it is in no fabric, as behind NVSwitches that a host below manages.
+              type: dict
+              sample: {state: completed, status: 0}
             numa_node:
               description: NUMA node of the processors that are near.
               type: int

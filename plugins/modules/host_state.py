@@ -17,7 +17,9 @@ description:
     without NVIDIA driver and without systemd.
 options:
   packages:
-    description: Names of Debian packages.
+    description:
+      - Names of Debian packages, and shell globs such as V(nvidia-*), which stand for every
+        installed package that they match.
     type: list
     elements: str
     default: []
@@ -75,6 +77,16 @@ options:
     type: list
     elements: int
     default: []
+  gpu_users:
+    description: Also look for the processes that hold a GPU open. It looks at every process.
+    type: bool
+    default: false
+    version_added: 0.3.0
+  kernel_log:
+    description: Also return what the kernel said of GPUs since it started, and the clock's state.
+    type: bool
+    default: false
+    version_added: 0.3.0
 attributes:
   check_mode:
     description: Reads the same in check mode.
@@ -118,9 +130,21 @@ host_state:
   type: dict
   contains:
     packages:
-      description: Version by package; null where it is not installed.
+      description:
+        - Version by package; null where it is not installed. What a glob matches is here only when
+          it is installed.
       type: dict
       sample: {docker.io: 26.1.5+dfsg1-9, nginx: null}
+    held:
+      description: Packages on hold, which apt leaves as they are.
+      type: list
+      elements: str
+      sample: [nvidia-kernel-open-dkms]
+    unfinished:
+      description: Packages whose installation was interrupted or failed.
+      type: list
+      elements: str
+      sample: []
     services:
       description:
         - State by unit, as C(systemctl show) names it. C(load=not-found) where there is no such
@@ -240,6 +264,48 @@ host_state:
       description: Number of NVIDIA display controllers on the PCI bus, with or without a driver.
       type: int
       sample: 8
+    kernel:
+      description:
+        - The kernel that runs. C(headers) tells whether modules can be built for it.
+        - C(secure_boot) is null where the host was not booted by EFI. C(module_key_enrolled) tells
+          whether the key with which DKMS signs is among the machine owner's, null where nothing
+          must be signed.
+      type: dict
+      sample:
+        release: 6.1.0-41-amd64
+        headers: true
+        secure_boot: false
+        module_key_enrolled: null
+        nouveau: false
+        reboot_required: false
+    nvidia:
+      description:
+        - NVIDIA's devices and driver. C(devices) are all on the PCI bus, NVSwitches and sound too.
+          C(switch_managers) are addresses of the ConnectX bridges that manage NVLink 5 switches.
+        - C(module) is the one that is loaded, or null; its C(open) is null where that is unknown.
+          C(library) is the version of libnvidia-ml. C(built) is the version on the disk by kernel.
+        - C(users) are the processes that hold a GPU open, with O(gpu_users=true) only.
+      type: dict
+      sample:
+        devices: [{address: '0000:19:00.0', device: '2330', class: '030200'}]
+        switch_managers: []
+        module: {version: 580.178.04, open: true}
+        library: 580.178.04
+        built: {6.1.0-41-amd64: 580.178.04}
+    kernel_log:
+      description:
+        - At most 200 last lines of the kernel about NVIDIA, nouveau and Xid. C(time) is null where
+          only dmesg could be asked.
+      returned: O(kernel_log=true)
+      type: list
+      elements: dict
+      sample:
+        - {time: '2026-11-21T04:57:31+0000', line: 'NVRM: Xid (PCI:0000:19:00): 79, ...'}
+    time:
+      description: The clock. C(synchronized) is null where nobody knows.
+      returned: O(kernel_log=true)
+      type: dict
+      sample: {synchronized: true}
     cdi_devices:
       description:
         - Qualified device names of the CDI specifications in C(/etc/cdi) and C(/var/run/cdi).
@@ -278,6 +344,7 @@ from ansible.module_utils.facts.system.distribution import DistributionFactColle
 from ansible.module_utils.facts.system.platform import PlatformFactCollector
 from ansible.module_utils.facts.system.service_mgr import ServiceMgrFactCollector
 
+from ansible_collections.baremetal.vllm.plugins.module_utils import _host_driver as driver
 from ansible_collections.baremetal.vllm.plugins.module_utils import _host_state as host
 from ansible_collections.baremetal.vllm.plugins.module_utils._docker_api import DEFAULT_SOCKET
 
@@ -301,7 +368,13 @@ class Reader:
         """Return the state. Raises HostStateError for what is there and cannot be read."""
         self._reject_relative_paths()
         self._guarded(self._instances)
-        parts = (self._packages, self._services, self._systemd, self._containers)
+        parts = (
+            self._packages,
+            self._services,
+            self._systemd,
+            self._containers,
+            self._driver,
+        )
         threads = [threading.Thread(target=self._guarded, args=(part,)) for part in parts]
         for thread in threads:
             thread.start()
@@ -349,7 +422,25 @@ class Reader:
         }
 
     def _packages(self) -> None:
-        self._state["packages"] = host.packages(self._wanted["packages"])
+        known = host.known_packages()
+        self._state.update(
+            packages=host.packages(self._wanted["packages"], known),
+            held=host.held(known),
+            unfinished=host.unfinished(known),
+        )
+
+    def _driver(self) -> None:
+        devices = host.nvidia_devices(self._root)
+        nvidia = driver.nvidia(devices, self._root)
+        if self._wanted["gpu_users"]:
+            nvidia["users"] = driver.gpu_users(self._root)
+        self._state.update(
+            nvidia_gpus=host.display_controllers(devices),
+            nvidia=nvidia,
+            kernel=driver.kernel(self._root),
+        )
+        if self._wanted["kernel_log"]:
+            self._state.update(kernel_log=driver.kernel_log(), time=driver.clock())
 
     def _services(self) -> None:
         self._state["services"] = host.services(self._wanted["services"], self._root)
@@ -371,7 +462,6 @@ class Reader:
             disks={path: host.disk(path) for path in wanted["disks"]},
             memory=host.memory(root),
             cpus=os.cpu_count(),
-            nvidia_gpus=host.nvidia_gpus(root),
             cdi_devices=host.cdi_devices(root),
             model_configs={path: host.model_config(path) for path in wanted["model_configs"]},
             listening=host.listening(wanted["ports"], root),
@@ -402,6 +492,8 @@ def argument_spec() -> dict[str, t.Any]:
     return {
         **lists,
         "facts": {"type": "bool", "default": False},
+        "gpu_users": {"type": "bool", "default": False},
+        "kernel_log": {"type": "bool", "default": False},
         "instances_directory": {"type": "path"},
     }
 

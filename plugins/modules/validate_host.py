@@ -32,6 +32,18 @@ options:
     description:
       - The fact of that name, from M(baremetal.vllm.gpu_info). Needed where an instance wants GPUs.
     type: dict
+  provision:
+    description:
+      - Whether driver, Docker Engine, container toolkit and tuning are held against the variables
+        of their roles. V(before) lets pass what those roles are going to bring, V(after) refuses
+        what they have not brought.
+    type: str
+    choices: ['no', before, after]
+    default: 'no'
+  gpu_host:
+    description: Whether engines may run on this host. An edge alone needs neither GPU nor Docker.
+    type: bool
+    default: true
   vllm_release:
     description: vLLM release that instances are planned for; empty plans none.
     type: str
@@ -139,6 +151,19 @@ plans:
       reasons: []
       devices: [[GPU-8a56a4bc-b184-a047-2620-be19ba913c3d]]
       in_use: ""
+planned:
+  description: Whether instances could be planned; V(false) while their driver is still to come.
+  returned: always
+  type: bool
+  sample: true
+provision:
+  description:
+    - What O(provision) found, one key for each of C(driver), C(engine), C(toolkit) and C(tuning),
+      and C(needed), the keys of those that are not as they shall be. Each has C(problems),
+      C(notes) and C(converged), and what its role needs to carry it out.
+  returned: always
+  type: dict
+  sample: {engine: {problems: [], notes: [], converged: true}, needed: []}
 msg:
   description: How many problems there are, then one line for each.
   returned: failure

@@ -45,6 +45,12 @@ SECRET_VARIABLES = {
     "VLLM_API_KEY": "vllm_api_key",
 }
 
+# Variables that would contradict what the collection sets itself.
+OWNED_VARIABLES = {
+    "CUDA_VISIBLE_DEVICES": "set the instance's gpus",
+    "NVIDIA_VISIBLE_DEVICES": "set the instance's gpus",
+}
+
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # vLLM reads 8k, 1.5M and the like where it counts tokens or bytes.
 _HUMAN_INT = re.compile(r"-?\d+(\.\d+)?[kKmMgGtT]?")
@@ -297,6 +303,8 @@ def _check_variable(name: str, value: Any, release: str) -> str:
         return "is no variable name; letters, digits and underscores, not a digit first."
     if name in SECRET_VARIABLES:
         return f"is a secret; set {SECRET_VARIABLES[name]} instead, which stays out of the release."
+    if name in OWNED_VARIABLES:
+        return f"is set by the collection; leave it out and {OWNED_VARIABLES[name]}."
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         return "must be a string or a number; write '1' or '0' for a switch."
     if any(character in str(value) for character in "\n\r\0"):

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import (
@@ -33,6 +33,7 @@ def check_host(
     own_ports: Sequence[int] = (),
     disk_needs: Sequence[Mapping[str, Any]] = (),
     planned: HostPlans | None = None,
+    coming: Collection[str] = (),
 ) -> list[str]:
     """All that keeps this host from serving, one sentence each.
 
@@ -43,17 +44,19 @@ def check_host(
     :param own_ports: ports on which this collection's services listen already.
     :param disk_needs: free space wanted: ``{path, need_gib, what}``.
     :param planned: what ``_instance_plans.plan_on`` made of the instances.
+    :param coming: parts that this run brings before anything starts: ``driver``, ``engine``,
+        ``toolkit``. What they will mend is no problem yet; the host is checked again behind them.
     """
     planned = planned or HostPlans()
     wanted = [instance for instance in instances if is_present(instance)]
     problems = _check_platform(facts, state)
     if wanted:
         # Without a GPU that Docker can give there is nothing to plan for.
-        problems += _check_gpus(state, wanted) or [
+        problems += _check_gpus(state, wanted, coming) or [
             *planned.problems,
-            *_check_devices(state, wanted, planned),
+            *([] if "toolkit" in coming else _check_devices(state, wanted, planned)),
         ]
-        problems += _check_engine(facts, state, wanted)
+        problems += [] if "engine" in coming else _check_engine(facts, state, wanted)
     problems += _check_forgotten(state, instances)
     problems += _check_models(state, wanted)
     problems += _check_ports(state, engines(wanted, planned.plans), ports, own_ports)
@@ -95,12 +98,16 @@ def _check_platform(facts: Mapping[str, Any], state: Mapping[str, Any]) -> list[
     return problems
 
 
-def _check_gpus(state: Mapping[str, Any], wanted: Sequence[Instance]) -> list[str]:
+def _check_gpus(
+    state: Mapping[str, Any], wanted: Sequence[Instance], coming: Collection[str]
+) -> list[str]:
     """GPUs are given by CDI, so without a specification there are none."""
     if _named(state):
         return []
     users = [instance for instance in wanted if gpu_devices(instance.get("gpus", "all"))]
     if users and state.get("nvidia_gpus"):
+        if "toolkit" in coming:
+            return []
         return [
             "has NVIDIA GPUs but no CDI specification names them; install the driver and the"
             " NVIDIA container toolkit, then run"

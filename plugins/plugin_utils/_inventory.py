@@ -43,8 +43,33 @@ RANGES: dict[str, tuple[int, int | None]] = {
 }
 
 # Pattern of a whole value, and how a sentence describes it.
+_FINGERPRINT = (r"[0-9A-Fa-f]{40}", "fingerprints in full, of 40 hex digits each")
+_LOCATION = (r"((https?|file)://\S+)?", "an address that starts with https://, http:// or file://")
 PATTERNS: dict[str, tuple[str, str]] = {
+    "container_toolkit_key_fingerprints": _FINGERPRINT,
+    "container_toolkit_key_url": _LOCATION,
+    "container_toolkit_repository": _LOCATION,
+    "container_toolkit_version": (r"\d+\.\d+\.\d+", "a release in full, such as 1.20.1"),
+    "docker_engine_key_fingerprints": _FINGERPRINT,
+    "docker_engine_key_url": _LOCATION,
+    "docker_engine_repository": _LOCATION,
+    "docker_engine_version": (r"\d+\.\d+\.\d+", "a release in full, such as 29.9.0"),
     "edge_client_max_body_size": (r"[1-9][0-9]*[kmg]?", "a size as nginx writes it, such as 8m"),
+    "host_tuning_cpu_governor": (
+        r"[a-z_]*",
+        "the name of a governor, such as performance, or empty",
+    ),
+    "host_tuning_gpu_clock_lock": (
+        r"([0-9]{2,5},[0-9]{2,5})?",
+        "the lowest and the highest clock in MHz, such as '1200,1500', or empty",
+    ),
+    "nvidia_driver_key_fingerprints": _FINGERPRINT,
+    "nvidia_driver_key_url": _LOCATION,
+    "nvidia_driver_repository": _LOCATION,
+    "nvidia_driver_version": (
+        r"\d{3}\.\d{2,3}(\.\d{2,3})?",
+        "a release in full, such as 580.178.04",
+    ),
     "vllm_config_directory": (
         r"(/[\w.+@-]+)+",
         "an absolute path without spaces, such as /etc/vllm",
@@ -93,7 +118,8 @@ def check(
     ]
     values: dict[str, Any] = {}
     for name, value in variables.items():
-        if name in known:
+        # Null is the default of those that have no other: unset is a third answer there.
+        if name in known and (value is not None or "default" in known[name]):
             converted, found = check_value(f"{hostname}: {name}", value, known[name])
             problems += found
             if converted is not None:
@@ -123,8 +149,10 @@ def _check_single_values(hostname: str, values: Variables) -> list[str]:
         if name in values:
             report(name, _out_of_range(values[name], *limits))
     for name, (pattern, words) in PATTERNS.items():
-        if name in values and not re.fullmatch(pattern, values[name]):
-            report(name, f"is {shown(values[name])}; it must be {words}.")
+        given = values.get(name, [])
+        for item in given if isinstance(given, list) else [given]:
+            if item is not None and not re.fullmatch(pattern, item):
+                report(name, f"is {shown(item)}; it must be {words}.")
     for name in ADDRESSES:
         if name in values and not _is_address(values[name]):
             report(name, f"is {shown(values[name])}; it must be an IP address.")

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,23 +27,32 @@ class RoleInterfaces:
         :param roles: names; None takes every role that has a specification.
         :raises AnsibleError: a named role is not there.
         """
-        self.specs: dict[str, Mapping[str, Any]] = {}
-        self.defaults: dict[str, Any] = {}
+        self._loader = loader
         found = sorted(path.parts[-3] for path in ROLES_DIRECTORY.glob("*/meta/argument_specs.yml"))
-        for role in found if roles is None else roles:
+        self.roles = found if roles is None else roles
+        for role in self.roles:
             if role not in found:
                 raise AnsibleError(f"roles has {role!r}; the roles are {', '.join(found)}.")
-            directory = ROLES_DIRECTORY / role
-            meta = loader.load_from_file(str(directory / "meta" / "argument_specs.yml"))
-            self.specs[role] = meta["argument_specs"]["main"].get("options", {})
-            defaults = directory / "defaults" / "main.yml"
+        self.defaults: dict[str, Any] = {}
+        for role in self.roles:
+            defaults = ROLES_DIRECTORY / role / "defaults" / "main.yml"
             if defaults.is_file():
                 self.defaults |= (
                     loader.load_from_file(str(defaults), trusted_as_template=True) or {}
                 )
 
+    @functools.cached_property
+    def specs(self) -> dict[str, Mapping[str, Any]]:
+        """Options by role. Reading them takes most of the time, and few who ask want them."""
+        found = {}
+        for role in self.roles:
+            path = ROLES_DIRECTORY / role / "meta" / "argument_specs.yml"
+            meta = self._loader.load_from_file(str(path))
+            found[role] = meta["argument_specs"]["main"].get("options", {})
+        return found
+
     def owns(self, name: str) -> bool:
-        return any(name.startswith(f"{role}_") for role in self.specs)
+        return any(name.startswith(f"{role}_") for role in self.roles)
 
 
 class HostVariables(Mapping[str, Any]):

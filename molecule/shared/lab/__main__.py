@@ -42,9 +42,10 @@ def _arguments() -> argparse.Namespace:
     commands.add_parser("build", help="build the images that are missing, start the registry")
     commands.add_parser("registry", help="start the registry and print its address")
     commands.add_parser("hub", help="start the hub of models and print its address and commits")
+    commands.add_parser("vendor", help="start the vendors' repositories and print what they hold")
     start = commands.add_parser("up", help="create or start the hosts of a lab")
     start.add_argument("name", type=_name)
-    start.add_argument("--hosts", default="", help=f"of {','.join(settings.HOSTS)}; default all")
+    start.add_argument("--hosts", default="", help=f"of {','.join(settings.HOSTS)}; see README")
     for command, text in (
         ("down", "remove the hosts of a lab and their volumes"),
         ("usage", "print memory and disk of a lab; exit 1 when over its limits"),
@@ -78,7 +79,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _run_with_docker(client: Any, arguments: argparse.Namespace) -> int:
-    from lab import cleaning, hosts, hub, images, registry, usage
+    from lab import cleaning, hosts, hub, images, registry, usage, vendor
 
     if arguments.command == "build":
         images.build(client, _say)
@@ -88,10 +89,15 @@ def _run_with_docker(client: Any, arguments: argparse.Namespace) -> int:
         _say(registry.ensure(client))
     elif arguments.command == "hub":
         _say(json.dumps(hub.ensure(client)))
+    elif arguments.command == "vendor":
+        _say(json.dumps(vendor.ensure(client)))
     elif arguments.command == "up":
+        chosen = hosts.choose(arguments.hosts)
         registry.ensure(client)
         hub.ensure(client)
-        hosts.up(client, arguments.name, hosts.choose(arguments.hosts), _say)
+        if any(settings.HOSTS[host].gpus for host in chosen):
+            vendor.ensure(client)
+        hosts.up(client, arguments.name, chosen, _say)
     elif arguments.command == "down":
         hosts.down(client, arguments.name, _say)
     elif arguments.command == "address":

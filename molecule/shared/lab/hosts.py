@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from lab import images, registry, settings
+from lab import hardware, images, registry, settings
 from lab.error import LabError
 
 _BOOT_SECONDS = 60
@@ -23,6 +23,11 @@ _OPTIONS: dict[str, Any] = {
     "cgroupns": "host",
     "tmpfs": {"/run": "", "/run/lock": "", "/tmp": "exec"},
 }
+# A machine reboots; and Docker inside may give containers NVIDIA's devices, whose major is 195.
+_MACHINE_OPTIONS: dict[str, Any] = {
+    "restart_policy": {"Name": "unless-stopped"},
+    "device_cgroup_rules": ["c 195:* rwm"],
+}
 # The command line's `--security-opt systempaths=unconfined`, which the SDK has no word for.
 _SYSTEM_PATHS: dict[str, list[str]] = {"MaskedPaths": [], "ReadonlyPaths": []}
 
@@ -33,8 +38,9 @@ def container_name(lab: str, host: str) -> str:
 
 
 def choose(names: str) -> list[str]:
-    """Hosts of a comma-separated list, all of them for an empty one."""
-    chosen = [name for name in names.split(",") if name] or list(settings.HOSTS)
+    """Hosts of a comma-separated list, for an empty one all without hardware of their own."""
+    plain = [name for name, host in settings.HOSTS.items() if not host.gpus]
+    chosen = [name for name in names.split(",") if name] or plain
     unknown = sorted(set(chosen) - set(settings.HOSTS))
     if unknown:
         raise LabError(
@@ -55,6 +61,7 @@ def volumes(lab: str, host: str) -> dict[str, dict[str, str]]:
 
 def up(client: Any, lab: str, hosts: Sequence[str], say: Callable[[str], None]) -> None:
     """Make these hosts run and wait until systemd has finished booting."""
+    images.build_bases(client, {settings.HOSTS[x].suite for x in hosts} & {*settings.MACHINES}, say)
     absent = [image for image in images.missing() if "registry" not in image]
     wanted = {images.base(settings.HOSTS[host].suite) for host in hosts}
     if wanted & set(absent):
@@ -96,6 +103,8 @@ def _create(client: Any, lab: str, host: str) -> Any:
         if volume.startswith(container_name(lab, host)):
             registry.ensure_volume(client, volume, lab)
     api = client.api
+    gpus = settings.HOSTS[host].gpus
+    options = {**_OPTIONS, **(_MACHINE_OPTIONS if gpus else {})}
     created = api.create_container(
         images.base(settings.HOSTS[host].suite),
         name=container_name(lab, host),
@@ -103,11 +112,14 @@ def _create(client: Any, lab: str, host: str) -> Any:
         labels={settings.LABEL: lab},
         stop_signal="SIGRTMIN+3",
         host_config={
-            **api.create_host_config(binds=mounts, network_mode=settings.NETWORK, **_OPTIONS),
+            **api.create_host_config(binds=mounts, network_mode=settings.NETWORK, **options),
             **_SYSTEM_PATHS,
         },
     )
-    return client.containers.get(created["Id"])
+    container = client.containers.get(created["Id"])
+    if gpus:
+        container.put_archive("/", hardware.archive(gpus))
+    return container
 
 
 def _booted(container: Any) -> str:

@@ -13,7 +13,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,18 +38,25 @@ _REGISTRY_SCRIPT = (
 _REGISTRY_COMMAND = ["docker-registry", "serve", "/etc/docker/registry/config.yml"]
 
 
+def release(suite: str) -> str:
+    """The Debian release of a suite: `bookworm` of `bookworm-machine`."""
+    return suite.partition("-")[0]
+
+
 def recipe(suite: str) -> list[str]:
     """The arguments of mmdebstrap for one Debian release, this machine's mirror left out."""
-    prefetch = " ".join(settings.SUITES[suite].prefetched)
+    packages = {**settings.SUITES, **settings.MACHINES}[suite]
+    prefetch = " ".join(packages.prefetched)
     masked = " ".join(settings.MASKED)
     return [
         "--variant=minbase",
         "--mode=root",
         "--format=tar",
-        f"--include={','.join(settings.INSTALLED)}",
+        f"--include={','.join((*settings.INSTALLED, *packages.installed))}",
         '--aptopt=Acquire::Languages "none"',
         *(f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in _TRIMMED),
         "--dpkgopt=force-unsafe-io",
+        *packages.hooks,
         # Hosts install from this cache; `apt-get` itself knows when something newer is out.
         "--skip=cleanup/apt",
         '--customize-hook=APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get clean',
@@ -93,12 +100,7 @@ def missing() -> list[str]:
 def build(client: Any, say: Callable[[str], None]) -> None:
     """Build what is missing, all Debian releases side by side."""
     absent = missing()
-    suites = [suite for suite in settings.SUITES if base(suite) in absent]
-    if suites:
-        _prepare()
-        with ThreadPoolExecutor(len(suites)) as pool:
-            for line in pool.map(lambda suite: _build_base(client, suite), suites):
-                say(line)
+    build_bases(client, settings.SUITES, say)
     if registry() in absent:
         say(_build_registry(client))
     for name in (*map(base, settings.SUITES), registry()):
@@ -106,11 +108,22 @@ def build(client: Any, say: Callable[[str], None]) -> None:
             say(f"{name}: there already")
 
 
+def build_bases(client: Any, suites: Iterable[str], say: Callable[[str], None]) -> None:
+    """Build the host images that are missing for these suites, side by side."""
+    present = set(engine.images())
+    absent = [suite for suite in suites if base(suite) not in present]
+    if absent:
+        _prepare()
+        with ThreadPoolExecutor(len(absent)) as pool:
+            for line in pool.map(lambda suite: _build_base(client, suite), absent):
+                say(line)
+
+
 def remove_outdated(client: Any) -> None:
     """Remove images of earlier recipes that no container needs."""
     import docker.errors  # type: ignore[import-untyped,unused-ignore]
 
-    current = [*map(base, settings.SUITES), registry()]
+    current = [*map(base, (*settings.SUITES, *settings.MACHINES)), registry()]
     rooms = {name.partition(":")[0] for name in current}
     for name in engine.images():
         if name.partition(":")[0] in rooms and name not in current:
@@ -151,9 +164,9 @@ def _bootstrap(suite: str, tarball: str) -> None:
         *(f"--aptopt={option}" for option in archive.options()),
         *(f'--setup-hook=cp -rT /etc/apt/{path} "$1/etc/apt/{path}"' for path in credentials),
         *([f"--keyring={archive.KEYRING}"] if archive.KEYRING.exists() else []),
-        suite,
+        release(suite),
         tarball,
-        *(source.line(suite) for source in archive.sources()),
+        *(source.line(release(suite)) for source in archive.sources()),
     ]
     done = subprocess.run(
         command,

@@ -27,9 +27,16 @@ HUB_SUITE = "bookworm"
 HUB_ALIAS = "hub"
 HUB_PORT = 8080
 
+VENDOR = "vllm-lab-vendor"
+VENDOR_ALIAS = "vendor"
+
 CACHE = Path(__file__).resolve().parents[3] / ".cache" / "lab"
 HUB_FILE = CACHE / "hub.json"
 """Where inventories read the hub's endpoint and the commit of every model."""
+
+VENDOR_CACHE = CACHE.parent / "vendor"
+VENDOR_FILE = CACHE / "vendor.json"
+"""Where inventories read the vendors' repositories: address, fingerprints, versions."""
 
 DISK_GB = 40
 """Free disk wanted before anything is built, and what a lab may occupy (10^9 bytes)."""
@@ -42,17 +49,23 @@ MEMORY_GIB = 16
 
 @dataclass(frozen=True)
 class Host:
-    """One machine of the lab."""
+    """One machine of the lab; `gpus` is the set of GPUs that its stand-in for hardware shows."""
 
     suite: str
     gpu: bool
+    gpus: str = ""
 
 
 HOSTS = {
     "gpu1": Host(suite="bookworm", gpu=True),
     "gpu2": Host(suite="trixie", gpu=True),
     "edge1": Host(suite="bookworm", gpu=False),
+    "l4": Host(suite="bookworm-machine", gpu=True, gpus="l4"),
+    "h100": Host(suite="trixie-machine", gpu=True, gpus="h100-8"),
+    "b200": Host(suite="trixie-machine", gpu=True, gpus="b200"),
+    "spare": Host(suite="trixie-machine", gpu=True, gpus="l4"),
 }
+"""The last four have hardware to bring up, and come only where they are asked for."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +73,38 @@ class Suite:
     """A Debian release: `prefetched` packages lie in the image's apt cache, not installed."""
 
     prefetched: tuple[str, ...]
+    installed: tuple[str, ...] = ()
+    hooks: tuple[str, ...] = ()
 
 
 SUITES = {
     "bookworm": Suite(prefetched=("docker.io", "nginx", "docker-registry")),
     "trixie": Suite(prefetched=("docker.io", "docker-cli", "nginx")),
 }
+
+# The kernel is there, and what DKMS needs lies on many machines; the headers are a role's to bring.
+_TOOLS = ("dpkg-dev", "gcc", "linux-image-amd64", "make", "patch", "systemd-journal-remote")
+_FOR_DRIVERS = ("dkms", "infiniband-diags", "libibumad3", "linux-headers-amd64")
+_CAREFUL = ("needrestart", "unattended-upgrades")
+# An initramfs that boots nothing is made in a second, with all modules in a minute.
+_SMALL_INITRAMFS = (
+    '--essential-hook=mkdir -p "$1/etc/initramfs-tools/conf.d"',
+    "--essential-hook=printf 'MODULES=list\\nCOMPRESS=gzip\\n'"
+    ' >"$1/etc/initramfs-tools/conf.d/lab"',
+)
+MACHINES = {
+    "bookworm-machine": Suite(
+        prefetched=("docker.io", "nginx", "iptables", *_FOR_DRIVERS, *_CAREFUL),
+        installed=_TOOLS,
+        hooks=_SMALL_INITRAMFS,
+    ),
+    "trixie-machine": Suite(
+        prefetched=("docker.io", "docker-cli", "nginx", "iptables", *_FOR_DRIVERS, *_CAREFUL),
+        installed=_TOOLS,
+        hooks=_SMALL_INITRAMFS,
+    ),
+}
+"""Releases of hosts with hardware; their images are built when such a host is asked for."""
 
 INSTALLED = (
     "ca-certificates",

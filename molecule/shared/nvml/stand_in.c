@@ -498,6 +498,26 @@ int nvmlDeviceGetRemappedRows(Device device, unsigned *correctable, unsigned *un
     return result;
 }
 
+/* `fabric` is state and status of nvmlGpuFabricInfo_v2_t. */
+typedef struct {
+    unsigned version;
+    unsigned char cluster[16];
+    unsigned status, clique, state, health;
+} Fabric;
+
+int nvmlDeviceGetGpuFabricInfoV(Device device, Fabric *fabric)
+{
+    unsigned long long found[2];
+    int result = numbers(device, "fabric", 2, found);
+    if (fabric->version != (sizeof *fabric | 2 << 24))
+        return ARGUMENT_VERSION_MISMATCH;
+    if (result == SUCCESS) {
+        fabric->state = (unsigned)found[0];
+        fabric->status = (unsigned)found[1];
+    }
+    return result;
+}
+
 /* `memory` is total, reserved and used, in bytes; the older call counts reserved as used. */
 typedef struct {
     unsigned long long total, free, used;

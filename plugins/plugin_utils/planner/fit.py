@@ -1,11 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright (c) 2026 baremetal.vllm contributors
-"""Flags for one tensor-parallel size, and what they leave for the KV cache."""
+"""Flags for one tensor-parallel size, and what they leave for the KV cache.
+
+With equal flags, more memory never gives fewer tokens. Across flags it cannot be promised: a
+larger batch step is taken as soon as it fits, and costs KV cache at the very size of GPU where it
+does. What holds there (tests/unit/plugins/plugin_utils/planner/test_properties.py):
+
+- The context never gets shorter.
+- A larger step costs a quarter of the tokens at most (22 % measured, from 16 to 160 GiB), and never
+  the requests that the intent wants at least.
+- Where 16 bits hold enough requests, long_context leaves FP8, and with it half of the tokens.
+- Of two GPUs of the catalogue with one compute capability, the larger has no fewer tokens, for
+  gpt-oss on 0.12.0, 0.26.0 and 0.32.0. Elsewhere two of them may lie on both sides of a step.
+
+A workaround that one release needs on some sizes of GPU only (data/releases.json) comes on top.
+"""
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,12 +31,13 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils._flags import (
 from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner import (
     backends,
     gpus,
+    models,
     releases,
     settings,
 )
 from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.intents import Intent
 from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.kv_cache import kv_cache
-from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.memory import memory
+from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.memory import at_share, memory
 from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.types import (
     GIB,
     Engine,
@@ -47,7 +63,7 @@ _SHARE = 0.96
 _SPARE_BYTES = round(0.25 * GIB)
 # Weights above this share of a GPU leave no room for large batches: the same recipe asks for
 # max-num-batched-tokens 1024 there.
-TIGHT_SHARE = 0.7
+_TIGHT_SHARE = 0.7
 # Pages and programs share the memory there; 0.82 was the most that passed vLLM's check on start
 # (GLM-5.3-Flash-EXL3-2x-DGX-Sparks#47).
 _UNIFIED_SHARE = 0.80
@@ -58,11 +74,17 @@ _UNKNOWN_SHARE = 0.85
 _SCREEN_BYTES = GIB
 # What a process that is already there may still take.
 _FOREIGN_BYTES = GIB // 2
-# Prediction is within 3 % or this much; exact KV bytes must not depend on it.
+# The prediction is within the larger of these; exact KV bytes must not depend on it.
 _TOLERANCE_BYTES = GIB // 2
-_KV_BYTES_STEP = 16 << 20
+_TOLERANCE_SHARE = 0.03
+KV_BYTES_STEP = 16 << 20
+# For a first look; what the plan's own share depends on does not depend on it.
+_PROBED_SHARE = 0.9
 _SHARE_FLAG = "gpu-memory-utilization"
 _KV_BYTES_FLAG = "kv-cache-memory-bytes"
+
+# Part of the requests that fit with the smallest batches which larger ones may not go below.
+_MOST_OF_THEM = 0.8
 
 # Requests of full length below which 8-bit KV is worth it where it is sound.
 _FP8_BELOW = 4
@@ -86,12 +108,12 @@ class Request:
     max_model_len: int | None
     shutdown_timeout: int
 
-    @property
+    @functools.cached_property
     def gpu(self) -> Gpu:
         """The one with the least to give: all of them run the same flags."""
         return min(self.gpus, key=lambda gpu: gpu.memory_bytes - gpu.foreign_bytes)
 
-    @property
+    @functools.cached_property
     def served(self) -> Model:
         """The model as it lies in memory: with the drafter, if there is one."""
         if not settings.speculation(self.options).get("model"):
@@ -123,27 +145,79 @@ def fit(request: Request, tensor_parallel: int) -> Fit:
 
     :raises Refusal: the options ask for what the GPU cannot do.
     """
+    *larger, last = request.intent.steps
+    smallest = _at(request, tensor_parallel, *last)
+    if not smallest.works or is_tight(smallest.memory):
+        return smallest
     tried: list[Fit] = []
-    last = request.intent.steps[-1]
-    for seqs, tokens in request.intent.steps[:-1]:
+    for seqs, tokens in larger:
         found = _at(request, tensor_parallel, seqs, tokens)
-        if found.memory.weights > TIGHT_SHARE * found.memory.total:
-            return _at(request, tensor_parallel, *last)
-        if is_enough(request, found):
+        if is_enough(request, found) and _keeps_context(request, found, smallest):
             return found
         tried.append(found)
-    smallest = _at(request, tensor_parallel, *last)
-    # A smaller step is worth it only for more context.
-    return next((found for found in tried if _is_as_good(found, smallest)), smallest)
+    return next((found for found in tried if _is_as_good(request, found, smallest)), smallest)
 
 
-def _is_as_good(found: Fit, smallest: Fit) -> bool:
-    return found.works and found.engine.max_model_len >= smallest.engine.max_model_len
+def is_tight(found: Memory) -> bool:
+    """Whether the weights leave room for small batches only."""
+    return found.weights > _TIGHT_SHARE * found.total
+
+
+def _keeps_context(request: Request, found: Fit, smallest: Fit) -> bool:
+    """Whether the context is at least what the largest of the tight GPUs has.
+
+    Large batches begin right above it, and more memory must not shorten the context there.
+    """
+    length = found.engine.max_model_len
+    if length >= smallest.engine.max_model_len:
+        return True  # as much as the smallest step has here, and it has no more on a smaller GPU
+    spare = request.gpu.memory_bytes - math.floor(smallest.memory.weights / _TIGHT_SHARE)
+    smaller = tuple(replace(gpu, memory_bytes=gpu.memory_bytes - spare) for gpu in request.gpus)
+    last = request.intent.steps[-1]
+    tight = _at(replace(request, gpus=smaller), smallest.engine.tensor_parallel, *last)
+    return not tight.works or length >= tight.engine.max_model_len
+
+
+def _is_as_good(request: Request, found: Fit, smallest: Fit) -> bool:
+    """Whether a larger step costs nothing that the intent asks for.
+
+    A smaller step is worth it for more context, for the requests that the intent wants at least
+    (or a good part of those that fit, where it cannot have them), and for room beyond the error of
+    the prediction.
+    """
+    requests, fitting = found.kv_cache.concurrency, smallest.kv_cache.concurrency
+    wanted = min(request.intent.minimum_requests, _MOST_OF_THEM * fitting)
+    if _holds_enough(request, smallest):
+        wanted = request.intent.minimum_requests
+    return (
+        found.works
+        and found.engine.max_model_len >= smallest.engine.max_model_len
+        and requests >= wanted
+        and (is_thin(smallest) or not is_thin(found))
+    )
 
 
 def is_enough(request: Request, found: Fit) -> bool:
-    """Whether it holds the context and the requests that the intent asks for."""
-    return found.engine.max_model_len >= _enough(request) and _holds_enough(request, found)
+    """Whether it surely holds the context and the requests that the intent asks for."""
+    return (
+        found.engine.max_model_len >= _enough(request)
+        and _holds_enough(request, found)
+        and not is_thin(found)
+    )
+
+
+def is_thin(found: Fit) -> bool:
+    """Whether the KV cache exceeds one request by less than the prediction may be off.
+
+    vLLM does not start where the cache holds less than one. Bytes that are given are no prediction.
+    """
+    spare = found.memory.kv - found.kv_cache.needed_bytes
+    return _KV_BYTES_FLAG not in found.flags and spare < tolerance(found.memory.kv)
+
+
+def tolerance(kv_bytes: int) -> int:
+    """By how much a predicted KV cache may be off, in bytes."""
+    return max(round(_TOLERANCE_SHARE * kv_bytes), _TOLERANCE_BYTES)
 
 
 def _enough(request: Request) -> int:
@@ -190,7 +264,7 @@ def _at(request: Request, tensor_parallel: int, seqs: int, tokens: int) -> Fit:
     drafted = draft(request, tensor_parallel, seqs, tokens, length)
     found = measure(request, drafted)
     enough = found.kv_cache.concurrency >= _FP8_BELOW and found.works
-    if not enough and _may_use_fp8(request):
+    if not enough and found.memory.kv > 0 and _may_use_fp8(request):
         found = measure(request, {**drafted, "kv-cache-dtype": "fp8"})
     return _shortened(request, found)
 
@@ -251,31 +325,32 @@ def measure(request: Request, drafted: Mapping[str, Any]) -> Fit:
     env = environment(request)
     engine = settings.engine(drafted, env, gpu, model, release)
     flags = dict(drafted)
-    share = _share(request, engine)
+    given = flags.get(_KV_BYTES_FLAG)
+    probe = memory(gpu.memory_bytes, _PROBED_SHARE, model, engine, given)
+    share = _share(request, probe)
     if request.options.get(_SHARE_FLAG, share) is not None:
         flags[_SHARE_FLAG] = share
-    used = memory(gpu.memory_bytes, share, model, engine, flags.get(_KV_BYTES_FLAG))
+    used = at_share(probe, share, given)
     exact = _exact_bytes(request, used)
     if exact:
         flags[_KV_BYTES_FLAG] = exact
-        used = memory(gpu.memory_bytes, share, model, engine, exact)
+        used = replace(used, kv=exact)
     return Fit(flags, env, engine, used, kv_cache(model, engine, max(used.kv, 0)))
 
 
 def restart_kv_bytes(request: Request, found: Fit) -> int:
     """KV cache of a start that finds torch.compile's cache: more than that of the first one."""
     gpu, exact = request.gpu, found.flags.get(_KV_BYTES_FLAG)
-    share = _share(request, found.engine)
+    share = _share(request, found.memory)
     return memory(gpu.memory_bytes, share, request.served, found.engine, exact, compiled=True).kv
 
 
-def _share(request: Request, engine: Engine) -> float:
+def _share(request: Request, probe: Memory) -> float:
     """gpu-memory-utilization: a person's, vLLM's own where they want that, or the plan's."""
     if _SHARE_FLAG in request.options:
         usual = releases.defaults(request.release).gpu_memory_utilization
         asked = request.options[_SHARE_FLAG]
         return usual if asked is None else float(asked)
-    probe = memory(request.gpu.memory_bytes, 0.9, request.served, engine, None)
     return utilization(request.gpu, probe)
 
 
@@ -313,8 +388,8 @@ def _exact_bytes(request: Request, used: Memory) -> int | None:
         return None
     if not catalogue().has_flag(_KV_BYTES_FLAG, request.release):
         return None
-    spare = used.kv - _TOLERANCE_BYTES
-    return spare - spare % _KV_BYTES_STEP if spare >= _KV_BYTES_STEP else None
+    spare = used.kv - tolerance(used.kv)
+    return spare - spare % KV_BYTES_STEP if spare >= KV_BYTES_STEP else None
 
 
 def held(found: Memory) -> int:
@@ -322,9 +397,19 @@ def held(found: Memory) -> int:
     return found.weights + found.activation + found.cuda_graphs + found.other + max(found.kv, 0)
 
 
-def sizes(request: Request, dividing: Iterable[int]) -> list[int]:
-    """Tensor-parallel sizes to try, the smallest first: powers of two that the GPUs allow."""
+def sizes(request: Request, dividing: Collection[int]) -> list[int]:
+    """Tensor-parallel sizes to try, the smallest first: powers of two that the GPUs allow.
+
+    :param dividing: sizes that the model can be divided by.
+    :raises Refusal: there is none, or a person asks for another one.
+    """
     most = 1 if request.gpu.mig_slice else len(request.gpus)
+    if not dividing:
+        raise Refusal(
+            f"vLLM cannot load {request.model.name} on any number of GPUs: none divides"
+            f" {models.undivided(request.model, 1)}; use a checkpoint that is quantized in"
+            " another way."
+        )
     asked = request.options.get("tensor-parallel-size")
     allowed = sorted(dividing)
     if asked is None:
@@ -342,8 +427,8 @@ def sizes(request: Request, dividing: Iterable[int]) -> list[int]:
     if asked not in allowed:
         words = ", ".join(str(size) for size in allowed if size <= most)
         raise Refusal(
-            f"options.tensor-parallel-size is {asked}, which does not divide the"
-            f" {request.model.attention_heads} attention heads of {request.model.name}; here it"
+            f"options.tensor-parallel-size is {asked}, which does not divide"
+            f" {models.undivided(request.model, asked)} of {request.model.name}; here it"
             f" must be one of {words}."
         )
     return [asked]

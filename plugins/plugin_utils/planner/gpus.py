@@ -7,6 +7,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -118,62 +119,107 @@ def from_facts(facts: Mapping[str, Any], own_containers: Collection[str] = ()) -
 
 def _from_entry(entry: Mapping[str, Any], own: Collection[str]) -> Iterable[Gpu]:
     mig = entry.get("mig") or {}
-    whole = _whole(entry, own, mig_enabled=bool(mig.get("enabled")))
-    if not mig.get("enabled") or not mig.get("instances"):
-        return [whole]
-    mine = any(_is_own(item.get("container_id"), own) for item in entry.get("processes") or ())
-    return [_slice(whole, instance, mine) for instance in mig["instances"]]
+    if not mig.get("enabled"):
+        return [_whole(entry, own)]
+    whole = replace(_whole(entry, own), mig_enabled=True)
+    return [_slice(whole, entry, instance, own) for instance in mig.get("instances") or ()] or [
+        whole
+    ]
 
 
-def _whole(entry: Mapping[str, Any], own: Collection[str], mig_enabled: bool) -> Gpu:
+def _whole(entry: Mapping[str, Any], own: Collection[str]) -> Gpu:
     foreign, holders = _foreign(entry, own)
     return Gpu(
-        name=entry["name"],
-        capability=_capability(entry["compute_capability"]),
+        name=_told(entry, "name", "its name"),
+        capability=_capability(_told(entry, "compute_capability", "its compute capability")),
         memory_bytes=_memory_bytes(entry),
-        index=entry["index"],
-        uuid=entry["uuid"],
+        index=_told(entry, "index", "its index"),
+        uuid=_told(entry, "uuid", "its UUID"),
         pci_bus_id=entry.get("pci_bus_id") or "",
         numa_node=entry.get("numa_node"),
         nvlink_peers=frozenset((entry.get("nvlink") or {}).get("peers") or ()),
         foreign_bytes=foreign,
         display=bool(entry.get("display_active")),
-        mig_enabled=mig_enabled,
         holders=holders,
     )
 
 
-def _slice(gpu: Gpu, instance: Mapping[str, Any], mine: bool) -> Gpu:
-    """One MIG instance; what is not free there is another's, unless something of ours runs."""
-    total = int(instance["memory_total_bytes"]) - int(instance.get("memory_reserved_bytes") or 0)
-    free = instance.get("memory_free_bytes")
-    used = 0 if free is None or mine else total - int(free)
+def _slice(
+    gpu: Gpu, entry: Mapping[str, Any], instance: Mapping[str, Any], own: Collection[str]
+) -> Gpu:
+    """One MIG instance, with its own processes: the card's are those of all its instances."""
+    profile = instance.get("profile") or "slice"
+    described = {**instance, "index": gpu.index, "name": f"{gpu.name} MIG {profile}"}
+    if not instance.get("memory_total_bytes"):
+        raise _untold(described, "how much memory it has")
+    if instance.get("processes") is None:
+        # NVML does not say who is there, so the card's processes tell whether any is ours.
+        described["processes"] = [
+            {**item, "memory_bytes": 0} for item in entry.get("processes") or ()
+        ]
+    foreign, holders = _foreign(described, own)
     return Gpu(
-        name=f"{gpu.name} MIG {instance.get('profile') or 'slice'}",
+        name=described["name"],
         capability=gpu.capability,
-        memory_bytes=total,
+        memory_bytes=_less_reserved(described),
         index=gpu.index,
-        uuid=instance["uuid"],
+        uuid=_told(described, "uuid", "its UUID"),
         pci_bus_id=gpu.pci_bus_id,
         numa_node=gpu.numa_node,
-        foreign_bytes=used if used > _IDLE_BYTES else 0,
+        foreign_bytes=foreign,
         mig_enabled=True,
         mig_slice=True,
+        holders=holders,
     )
+
+
+def _told(entry: Mapping[str, Any], key: str, what: str) -> Any:
+    """A fact that planning cannot do without; NVML leaves out what a driver refuses to say."""
+    if entry.get(key) is None:
+        raise _untold(entry, what)
+    return entry[key]
+
+
+def _untold(entry: Mapping[str, Any], what: str) -> Refusal:
+    return Refusal(
+        f"{_where(entry)} does not say {what}; see what `nvidia-smi -q` says of it, and update its"
+        " driver."
+    )
+
+
+def _where(entry: Mapping[str, Any]) -> str:
+    """How a sentence names a GPU of which not everything is known."""
+    index, name = entry.get("index"), entry.get("name")
+    number = entry.get("pci_bus_id") or "without an index" if index is None else index
+    return f"GPU {number} ({name})" if name else f"GPU {number}"
 
 
 def _memory_bytes(entry: Mapping[str, Any]) -> int:
-    total = entry.get("memory_total_bytes")
-    if total:
-        return int(total) - int(entry.get("memory_reserved_bytes") or 0)
+    if entry.get("memory_total_bytes"):
+        return _less_reserved(entry)
     # NVML does not count unified memory: the catalogue has what CUDA sees there.
     for known in _catalogue()["gpus"].values():
-        if known["name"] == entry["name"]:
+        if known["name"] == entry.get("name"):
             return _bytes(known["memory_gib"])
-    raise Refusal(
-        f"GPU {entry['index']} ({entry['name']}) does not say how much memory it has; leave it out"
-        " of the instance's gpus."
-    )
+    raise _untold(entry, "how much memory it has")
+
+
+def _less_reserved(entry: Mapping[str, Any]) -> int:
+    """What CUDA lets a process see."""
+    total, reserved = int(entry["memory_total_bytes"]), int(entry.get("memory_reserved_bytes") or 0)
+    if reserved >= total:
+        raise Refusal(
+            f"{_where(entry)} has {total / GIB:.2f} GiB, and its driver reserves all of them;"
+            " reset it (nvidia-smi --gpu-reset) or restart the host."
+        )
+    return total - reserved
+
+
+def _used_bytes(entry: Mapping[str, Any]) -> int:
+    used, free = entry.get("memory_used_bytes"), entry.get("memory_free_bytes")
+    if used is None and free is not None and entry.get("memory_total_bytes"):
+        return max(_less_reserved(entry) - int(free), 0)
+    return int(used or 0)
 
 
 def _foreign(entry: Mapping[str, Any], own: Collection[str]) -> tuple[int, tuple[str, ...]]:
@@ -181,7 +227,7 @@ def _foreign(entry: Mapping[str, Any], own: Collection[str]) -> tuple[int, tuple
     processes = entry.get("processes") or ()
     others = [item for item in processes if not _is_own(item.get("container_id"), own)]
     held = sum(item.get("memory_bytes") or 0 for item in others)
-    used = entry.get("memory_used_bytes") or 0
+    used = _used_bytes(entry)
     if len(others) == len(processes) and used > _IDLE_BYTES:
         # Nothing of ours runs: what is in use and not accounted for is another's too.
         held = max(held, used)

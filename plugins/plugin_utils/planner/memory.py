@@ -14,6 +14,7 @@ import functools
 import json
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,16 @@ def memory(
     kv = requested - weights - activation - other - reserved if kv_bytes is None else kv_bytes
     outside = outside_bytes(engine.tensor_parallel)
     return Memory(total_bytes, requested, weights, activation, held, reserved, other, kv, outside)
+
+
+def at_share(found: Memory, utilization: float, kv_bytes: int | None = None) -> Memory:
+    """The same engine with another gpu-memory-utilization.
+
+    :param kv_bytes: the flag kv-cache-memory-bytes; without it, the KV cache takes the difference.
+    """
+    requested = math.ceil(found.total * utilization)
+    kv = found.kv + requested - found.requested if kv_bytes is None else kv_bytes
+    return replace(found, requested=requested, kv=kv)
 
 
 def capture_sizes(largest: int) -> list[int]:

@@ -11,20 +11,24 @@ from __future__ import annotations
 import functools
 import json
 import re
-import reprlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from difflib import get_close_matches
-from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner import quantization
+from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.config_file import (
+    MOST_EXPERTS,
+    MOST_HEADS,
+    MOST_LAYERS,
+    Section,
+    mapping,
+)
 from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.types import Model, Refusal
+from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.weights import with_sizes
 
 _DATA = Path(__file__).parent / "data" / "models.json"
-
-# vLLM serves float32 checkpoints in half precision too (config/model.py, _get_and_verify_dtype).
-_DTYPE_BYTES = 2
 
 # Keys of config.json that, when set to anything but null, 0, false or nothing, mean a model that
 # the planner cannot predict, and what it has.
@@ -75,13 +79,6 @@ _CLASS_DEFAULTS: dict[str, dict[str, Any]] = {
         "sliding_window": 4096,
     }
 }
-_TIED_EMBEDDINGS = ("Gemma", "Cohere")
-_FOUR_NORMS = ("Gemma2", "Gemma3")
-_NORMED_HEADS = ("Qwen3", "Gemma3")
-_BIASED_QKV = ("Qwen2",)
-_UNGATED_MLP = ("Starcoder2", "Nemotron", "Phi", "Arcee", "GPT", "OPT", "Falcon")
-_GATED_MLP = ("Phi3", "Phi4", "PhiMoE", "Phimoe")
-
 _LENGTH_KEYS = (
     "max_position_embeddings",
     "n_positions",
@@ -97,12 +94,15 @@ _LENGTH_WITHOUT_KEY = 2048
 # Before 0.30.0 yarn took original_max_position_embeddings x factor; the smaller one holds for all.
 _ROPE_WITHOUT_FACTOR = ("su", "longrope", "llama3", "yarn", "deepseek_yarn", "default", "mrope")
 
-# Far beyond every published model, so that a typing error is named instead of worked with.
-_MOST = 2**31 - 1
-_MOST_LAYERS = 2**12
-_MOST_HEADS = 2**12
-_MOST_EXPERTS = 2**16
-_MOST_STRETCHED = 2**20
+# Other spellings of num_key_value_heads, in vLLM's order (CONFIG_FIELD_ALIASES of 0.33.0).
+_KV_HEAD_KEYS = (
+    "n_head_kv",
+    "num_kv_heads",
+    "num_key_value_heads",
+    "multi_query_group_num",
+    "num_attention_groups",
+)
+_FALCON = ("falcon", "RefinedWeb", "RefinedWebModel")
 
 _EXPERT_KEYS = ("num_experts", "moe_num_experts", "n_routed_experts", "num_local_experts")
 _EXPERTS_PER_TOKEN_KEYS = ("num_experts_per_tok", "moe_topk", "moe_k", "top_k_experts")
@@ -122,9 +122,6 @@ _PARSERS: tuple[tuple[str, str, str, str], ...] = (
 )
 # vllm/entrypoints/openai/tool_parsers and vllm/reasoning; all others are older than 0.10.1.
 PARSERS_SINCE = {"openai": "0.10.2", "openai_gptoss": "0.10.2"}
-
-
-_Item = TypeVar("_Item", str, int)
 
 
 @functools.cache
@@ -159,14 +156,14 @@ def from_config(name: str, config: Mapping[str, Any], checkpoint_bytes: int | No
     :param checkpoint_bytes: size of the weight files; worked out from the shape where missing.
     :raises Refusal: a kind of model that cannot be predicted, or a key that is missing.
     """
-    file = _Section(f"config.json of {name}", _mapping(name, config))
+    file = Section(f"config.json of {name}", mapping(name, config))
     architecture = _architecture(name, file)
     text = _text_config(file)
     _refuse_unsupported(name, config, text.values)
     full, sliding, window = _attention_layers(name, architecture, text)
     heads, kv_heads, head_dim = _heads(text)
-    experts = text.first(_EXPERT_KEYS, most=_MOST_EXPERTS)
-    settings = _quantization(file, text)
+    experts = text.first(_EXPERT_KEYS, most=MOST_EXPERTS)
+    settings = quantization.settings_of(file, text)
     tool, reasoning = _parsers(architecture, name)
     shape = Model(
         name=name,
@@ -183,8 +180,8 @@ def from_config(name: str, config: Mapping[str, Any], checkpoint_bytes: int | No
         max_model_len=_max_model_len(text),
         experts=experts,
         experts_per_token=text.first(_EXPERTS_PER_TOKEN_KEYS, most=experts) if experts else 0,
-        quantization=_method(settings),
-        dtype_bytes=_DTYPE_BYTES,
+        quantization=quantization.method(settings),
+        dtype_bytes=quantization.DTYPE_BYTES,
         checkpoint_bytes=0,
         expert_bytes=0,
         embedding_bytes=0,
@@ -192,11 +189,12 @@ def from_config(name: str, config: Mapping[str, Any], checkpoint_bytes: int | No
         tool_call_parser=tool,
         reasoning_parser=reasoning,
     )
-    whole = _with_sizes(shape, file, text, checkpoint_bytes)
-    block = max(_block(settings), default=0) if shape.quantization == "fp8" else 0
+    whole = with_sizes(shape, file, text, checkpoint_bytes)
+    block = max(quantization.block(settings), default=0) if shape.quantization == "fp8" else 0
     return replace(whole, weight_block=block) if block else whole
 
 
+@functools.lru_cache(maxsize=64)
 def tensor_parallel_sizes(model: Model) -> tuple[int, ...]:
     """Numbers of GPUs that vLLM can split the model over.
 
@@ -204,16 +202,22 @@ def tensor_parallel_sizes(model: Model) -> tuple[int, ...]:
     divided evenly, in whole blocks where these have a scale in common; MXFP4 experts and the
     vocabulary are padded.
     """
-    padded = model.quantization == "mxfp4"
-    # validate_fp8_block_shape and _moe; 0.33.0 can split a block of experts, older ones refuse.
+    return tuple(size for size in range(1, model.attention_heads + 1) if not undivided(model, size))
+
+
+def undivided(model: Model, size: int) -> str:
+    """What so many GPUs cannot share evenly: ``the 64 attention heads``; empty where all is."""
+    if model.attention_heads % size:
+        return f"the {model.attention_heads} attention heads"
+    if model.kv_heads % size and size % model.kv_heads:
+        return f"the {model.kv_heads} KV heads"
+    # validate_fp8_block_shape and _moe, which look at one GPU too; 0.33.0 can split a block of
+    # experts, older ones refuse.
     block = model.weight_block
-    return tuple(
-        size
-        for size in range(1, model.attention_heads + 1)
-        if model.attention_heads % size == 0
-        and (model.kv_heads % size == 0 or size % model.kv_heads == 0)
-        and (padded or model.intermediate_size % (size * block) == 0)
-    )
+    if model.quantization == "mxfp4" or model.intermediate_size % (size * block) == 0:
+        return ""
+    whole = f" into whole blocks of {block}, which share a scale" * (block > 1)
+    return f"the {model.intermediate_size:,} columns of the MLP{whole}"
 
 
 @functools.cache
@@ -222,103 +226,7 @@ def _catalogue() -> dict[str, Any]:
     return read
 
 
-# --- keys
-
-
-class _Section:
-    """One mapping of a config.json; every value comes out with the type that is asked for.
-
-    :param where: how a sentence names it: ``config.json of org/model``.
-    """
-
-    def __init__(self, where: str, values: Mapping[str, Any]) -> None:
-        self.where = where
-        self.values = values
-
-    def has(self, key: str) -> bool:
-        """Whether it is there and neither null, false, 0 nor empty."""
-        return bool(self.values.get(key))
-
-    def number(self, key: str, *, least: int = 0, most: int = _MOST) -> int:
-        """A whole number, or 0 where there is none."""
-        value = self.values.get(key)
-        if isinstance(value, list):  # Some remote code repeats one number for every layer.
-            value = value[0] if value else None
-        if value is None or value is False:
-            return 0
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise self.wrong(key, f"a whole number from {least} to {most}")
-        return value
-
-    def first(self, keys: Iterable[str], *, most: int = _MOST) -> int:
-        """The first of these numbers that is set, or 0."""
-        return next((found for key in keys if (found := self.number(key, most=most))), 0)
-
-    def needed(self, key: str, *, most: int = _MOST) -> int:
-        """A whole number from 1 that has to be there."""
-        value = self.values.get(key)
-        if value is None:
-            raise Refusal(f"{self.where} lacks {key}; the planner needs a whole number there.")
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= most:
-            raise self.wrong(key, f"a whole number from 1 to {most}")
-        return value
-
-    def factor(self, key: str) -> float:
-        """By how much a context is stretched; 1 where nothing is said."""
-        value = self.values.get(key)
-        if value is None:
-            return 1.0
-        known = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not known or not 1 <= value <= _MOST_STRETCHED:
-            raise self.wrong(key, f"a number from 1 to {_MOST_STRETCHED}")
-        return float(value)
-
-    def text(self, key: str) -> str:
-        value = self.values.get(key)
-        if value is not None and not isinstance(value, str):
-            raise self.wrong(key, "a name")
-        return value or ""
-
-    def flag(self, key: str, usual: bool = False) -> bool:
-        value = self.values.get(key)
-        if value is not None and not isinstance(value, bool):
-            raise self.wrong(key, "true or false")
-        return usual if value is None else value
-
-    def section(self, key: str) -> _Section:
-        """A mapping in it; an empty one where there is none."""
-        value = self.values.get(key)
-        if value is not None and not isinstance(value, Mapping):
-            raise self.wrong(key, "a mapping")
-        return _Section(f"{key} in {self.where}", value or {})
-
-    def items(self, key: str, kind: type[_Item]) -> list[_Item]:
-        """A list whose entries are of one type; an empty one where there is none."""
-        value = self.values.get(key)
-        fits = isinstance(value, list) and all(
-            isinstance(item, kind) and not isinstance(item, bool) for item in value
-        )
-        if value is not None and not fits:
-            raise self.wrong(key, "a list of names" if kind is str else "a list of whole numbers")
-        return list(value or ())
-
-    def wrong(self, key: str, wanted: str) -> Refusal:
-        """The sentence about a value of another type."""
-        shown = reprlib.repr(self.values[key])
-        return Refusal(
-            f"{self.where} has {key}: {shown}, where vLLM takes {wanted}; restore the file."
-        )
-
-
-def _mapping(name: str, config: object) -> Mapping[str, Any]:
-    if not isinstance(config, Mapping):
-        raise Refusal(f"config.json of {name} is no mapping of keys to values; restore the file.")
-    return config
-
-
-def _architecture(name: str, file: _Section) -> str:
+def _architecture(name: str, file: Section) -> str:
     architectures = file.items("architectures", str)
     if not architectures:
         raise Refusal(f"config.json of {name} lacks architectures; vLLM needs it too.")
@@ -330,10 +238,10 @@ def _architecture(name: str, file: _Section) -> str:
     return first
 
 
-def _text_config(file: _Section) -> _Section:
-    text = _Section(file.where, {**file.values, **file.section("text_config").values})
+def _text_config(file: Section) -> Section:
+    text = Section(file.where, {**file.values, **file.section("text_config").values})
     defaults = _CLASS_DEFAULTS.get(text.text("model_type"), {})
-    return _Section(file.where, {**defaults, **text.values})
+    return Section(file.where, {**defaults, **text.values})
 
 
 def _refuse_unsupported(name: str, config: Mapping[str, Any], text: Mapping[str, Any]) -> None:
@@ -345,14 +253,14 @@ def _refuse_unsupported(name: str, config: Mapping[str, Any], text: Mapping[str,
             )
 
 
-def _heads(text: _Section) -> tuple[int, int, int]:
+def _heads(text: Section) -> tuple[int, int, int]:
     """Attention heads, heads of the KV cache, and numbers in one of them."""
-    heads = text.needed("num_attention_heads", most=_MOST_HEADS)
-    kv_heads = text.number("num_key_value_heads") or heads
+    heads = text.needed("num_attention_heads", most=MOST_HEADS)
+    key, kv_heads = _kv_heads(text, heads)
     if heads % kv_heads:
         raise Refusal(
-            f"{text.where} has num_key_value_heads: {kv_heads}, which does not divide the {heads}"
-            " attention heads; restore the file."
+            f"{text.where} has {key}: {kv_heads}, which does not divide the {heads} attention"
+            " heads; restore the file."
         )
     hidden = text.needed("hidden_size")
     if hidden < heads:
@@ -360,17 +268,29 @@ def _heads(text: _Section) -> tuple[int, int, int]:
     return heads, kv_heads, text.number("head_dim") or hidden // heads
 
 
-def _expert_size(text: _Section) -> int:
+def _kv_heads(text: Section, heads: int) -> tuple[str, int]:
+    """Heads of the KV cache, and the key that says so."""
+    falcon = text.text("model_type") in _FALCON
+    # RWConfig: Falcon 40B is of the new kind, whatever its file says, and the rest share one head
+    # unless told otherwise.
+    new = text.flag("new_decoder_architecture") or (falcon and text.number("hidden_size") == 8192)
+    if not new and text.flag("multi_query", falcon):
+        return "multi_query", 1
+    for key in _KV_HEAD_KEYS:
+        # ChatGLM's classes look at the number of groups only where they are switched on.
+        unused = key == "multi_query_group_num" and not text.flag("multi_query_attention", True)
+        if not unused and text.number(key):
+            return key, text.number(key)
+    return "num_attention_heads", heads
+
+
+def _expert_size(text: Section) -> int:
     return text.number("moe_intermediate_size") or text.needed("intermediate_size")
 
 
-def _is(architecture: str, families: Iterable[str]) -> bool:
-    return architecture.startswith(tuple(families))
-
-
-def _attention_layers(name: str, architecture: str, text: _Section) -> tuple[int, int, int]:
+def _attention_layers(name: str, architecture: str, text: Section) -> tuple[int, int, int]:
     """Full layers, sliding layers, window in tokens."""
-    layers = text.needed("num_hidden_layers", most=_MOST_LAYERS)
+    layers = text.needed("num_hidden_layers", most=MOST_LAYERS)
     kinds = _kinds_of_layers(name, text)
     window = text.number("sliding_window")
     # Qwen's classes ignore the window unless told to use it.
@@ -390,7 +310,7 @@ def _attention_layers(name: str, architecture: str, text: _Section) -> tuple[int
     return full, layers - full, window
 
 
-def _kinds_of_layers(name: str, text: _Section) -> list[str]:
+def _kinds_of_layers(name: str, text: Section) -> list[str]:
     kinds = text.items("layer_types", str)
     others = sorted(set(kinds) - {"full_attention", "sliding_attention"})
     if others:
@@ -402,7 +322,7 @@ def _kinds_of_layers(name: str, text: _Section) -> list[str]:
     return kinds
 
 
-def _max_model_len(text: _Section) -> int:
+def _max_model_len(text: Section) -> int:
     lengths = [found for key in _LENGTH_KEYS if (found := text.number(key))]
     length = text.number("model_max_length") or min(lengths, default=_LENGTH_WITHOUT_KEY)
     # Gemma 3 states its scaled length.
@@ -419,7 +339,7 @@ def _max_model_len(text: _Section) -> int:
     return length
 
 
-def _ropes(text: _Section) -> list[_Section]:
+def _ropes(text: Section) -> list[Section]:
     rope = text.section("rope_scaling" if text.has("rope_scaling") else "rope_parameters")
     nested = [key for key, value in rope.values.items() if isinstance(value, Mapping)]
     return [rope.section(key) for key in nested] or [rope]
@@ -431,175 +351,3 @@ def _parsers(architecture: str, name: str) -> tuple[str, str]:
         if re.fullmatch(pattern, architecture) and re.search(part_of_name, name, re.IGNORECASE):
             return tool, reasoning
     return "", ""
-
-
-# --- sizes
-
-
-@dataclass(frozen=True)
-class _Weights:
-    """Numbers of weights, by what a quantization does to them."""
-
-    attention: int
-    mlp: int
-    experts: int
-    expert_biases: int
-    embeddings: int
-    rest: int
-
-
-def _with_sizes(
-    shape: Model, file: _Section, text: _Section, checkpoint_bytes: int | None
-) -> Model:
-    weights = _count(shape, text)
-    settings = _quantization(file, text)
-    quantized = weights.experts + (weights.mlp if shape.quantization != "mxfp4" else 0)
-    if shape.quantization != "mxfp4" and "attn" not in str(_left_out(settings)):
-        quantized += weights.attention
-    plain = sum(vars(weights).values()) - quantized
-    plain_bytes = plain * _DTYPE_BYTES + _vision_bytes(file.section("vision_config"))
-    each = _bytes_each(shape, settings)
-    if each is None:
-        if checkpoint_bytes is None:
-            raise Refusal(
-                f"Model {shape.name} is quantized with {shape.quantization}, whose size the planner"
-                " cannot work out; give the size of its weight files."
-            )
-        each = Fraction(max(checkpoint_bytes - plain_bytes, 0), quantized)
-    return replace(
-        shape,
-        checkpoint_bytes=checkpoint_bytes or int(plain_bytes + quantized * each),
-        expert_bytes=int(weights.experts * each) + weights.expert_biases * _DTYPE_BYTES,
-        embedding_bytes=weights.embeddings * _DTYPE_BYTES,
-    )
-
-
-def _count(shape: Model, text: _Section) -> _Weights:
-    hidden, heads, head_dim = shape.hidden_size, shape.attention_heads, shape.head_dim
-    architecture, layers = shape.architecture, shape.layers
-    queries, keys = heads * head_dim, shape.kv_heads * head_dim
-    moe_layers = len(_moe_layers(shape, text))
-    matrices = 3 if _gated(architecture) else 2
-    shared = text.number("shared_expert_intermediate_size") or (
-        text.number("n_shared_experts", most=_MOST_EXPERTS) * shape.intermediate_size
-    )
-    dense_size = 0 if moe_layers == layers else text.needed("intermediate_size")
-    biased = shape.attention_sinks
-    per_layer = (4 if _is(architecture, _FOUR_NORMS) else 2) * hidden
-    if _is(architecture, _NORMED_HEADS):
-        per_layer += 2 * head_dim
-    if text.flag("attention_bias"):
-        per_layer += queries + 2 * keys + hidden
-    elif _is(architecture, _BIASED_QKV):
-        per_layer += queries + 2 * keys
-    if shape.attention_sinks:
-        per_layer += heads
-    router = shape.experts * (hidden + biased)
-    return _Weights(
-        attention=layers * 2 * hidden * (queries + keys),
-        mlp=matrices * hidden * (dense_size * (layers - moe_layers) + shared * moe_layers),
-        experts=moe_layers * shape.experts * matrices * hidden * shape.intermediate_size,
-        expert_biases=moe_layers * shape.experts * (2 * shape.intermediate_size + hidden) * biased,
-        embeddings=shape.vocabulary * hidden * (1 if _tied(architecture, text) else 2),
-        rest=layers * per_layer + moe_layers * router + hidden,
-    )
-
-
-def _gated(architecture: str) -> bool:
-    return _is(architecture, _GATED_MLP) or not _is(architecture, _UNGATED_MLP)
-
-
-def _tied(architecture: str, text: _Section) -> bool:
-    return text.flag("tie_word_embeddings", _is(architecture, _TIED_EMBEDDINGS))
-
-
-def _moe_layers(shape: Model, text: _Section) -> list[int]:
-    """Layers with experts: not the first dense ones, not those in between."""
-    if not shape.experts:
-        return []
-    dense = set(text.items("mlp_only_layers", int))
-    first = text.number("first_k_dense_replace", most=_MOST_LAYERS)
-    step = text.first(("decoder_sparse_step", "moe_layer_freq")) or 1
-    return [n for n in range(first, shape.layers) if n not in dense and (n + 1) % step == 0]
-
-
-def _vision_bytes(vision: _Section) -> int:
-    """The image encoder, about: its attention and MLP matrices."""
-    hidden = vision.first(("hidden_size", "embed_dim"))
-    layers = vision.first(("num_hidden_layers", "depth"))
-    inner = vision.number("intermediate_size") or 4 * hidden
-    return layers * (4 * hidden * hidden + 2 * hidden * inner) * _DTYPE_BYTES
-
-
-def _quantization(file: _Section, text: _Section) -> _Section:
-    found = (
-        file.section("quantization_config"),
-        text.section("quantization_config"),
-        file.section("compression_config"),
-    )
-    return next((section for section in found if section.values), found[0])
-
-
-def _method(settings: _Section) -> str:
-    """The quantization in vLLM's spelling; empty for none."""
-    method = settings.text("quant_method").lower() or "compressed-tensors"
-    return method.replace("_tensors", "-tensors") if settings.values else ""
-
-
-def _left_out(settings: _Section) -> list[str]:
-    keys = ("modules_to_not_convert", "ignored_layers", "ignore", "exclude_modules")
-    return next((found for key in keys if (found := settings.items(key, str))), [])
-
-
-def _block(settings: _Section) -> list[int]:
-    """Rows and columns of weights that share a scale; nothing where blocks are not used."""
-    block = settings.items("weight_block_size", int)
-    if block and (len(block) != 2 or not all(0 < size <= _MOST for size in block)):
-        raise settings.wrong("weight_block_size", "two whole numbers")
-    return block
-
-
-def _bytes_each(shape: Model, settings: _Section) -> Fraction | None:
-    """Bytes of one quantized weight with its share of scales and zero points."""
-    method = shape.quantization
-    if not method:
-        return Fraction(_DTYPE_BYTES)
-    if method in ("awq", "gptq"):
-        bits = settings.first(("bits", "w_bit"), most=_DTYPE_BYTES * 8) or 4
-        group = _group(settings, "group_size") or _group(settings, "q_group_size") or 128
-        return _grouped(bits, group, 16 + bits) if group > 0 else Fraction(bits, 8)
-    if method == "compressed-tensors":
-        return _compressed_tensors(settings)
-    if method in ("fp8", "fbgemm_fp8"):
-        block = _block(settings)
-        return Fraction(1) + (Fraction(4, block[0] * block[1]) if block else 0)
-    if method == "bitsandbytes":
-        if settings.flag("load_in_8bit"):
-            return Fraction(1)
-        return _grouped(4, 64, 8 if settings.flag("bnb_4bit_use_double_quant") else 32)
-    if method in ("modelopt", "modelopt_fp4"):
-        nvfp4 = method.endswith("fp4") or settings.text("quant_algo") == "NVFP4"
-        return _grouped(4, 16, 8) if nvfp4 else Fraction(1)
-    # E2M1 in blocks of 32 with one byte of scale (OCP Microscaling Formats 1.0).
-    return _grouped(4, 32, 8) if method == "mxfp4" else None
-
-
-def _group(settings: _Section, key: str) -> int:
-    """Weights with one scale: -1 for a whole column, 0 where nothing is said."""
-    return settings.number(key, least=-1)
-
-
-def _compressed_tensors(settings: _Section) -> Fraction | None:
-    groups = settings.section("config_groups")
-    weights = next((groups.section(key).section("weights") for key in groups.values), None)
-    if weights is None or not weights.values:
-        return None
-    bits, group = weights.needed("num_bits", most=_DTYPE_BYTES * 8), _group(weights, "group_size")
-    if group <= 0:
-        return Fraction(bits, 8)
-    float4 = bits == 4 and weights.text("type") == "float"
-    return _grouped(bits, group, 8 if float4 else 16)
-
-
-def _grouped(bits: int, group: int, scale_bits: int) -> Fraction:
-    return (bits + Fraction(scale_bits, group)) / 8

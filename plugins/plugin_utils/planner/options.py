@@ -62,7 +62,12 @@ _DTYPES_OF_MXFP4 = ("auto", "bfloat16")
 _TWO_BYTES = ("auto", "bfloat16", "float16", "half")
 _KV_DTYPES = ("auto", "bfloat16", "float16", "fp8", "fp8_e4m3", "fp8_e5m2")
 # Sections of JSON whose content cannot be split over several options.
-_SECTIONS = ("compilation-config", "speculative-config", "attention-config")
+_SECTIONS = (
+    "attention-config",
+    "compilation-config",
+    "kv-transfer-config",
+    "speculative-config",
+)
 
 
 @functools.lru_cache(maxsize=1)
@@ -94,6 +99,7 @@ def read(given: Mapping[str, Any], release: str, model: Model) -> dict[str, Any]
     given_values = {name: value for name, value in options.items() if value is not None}
     _refuse_unpredictable(given_values)
     _refuse_types(given_values, model)
+    _refuse_connector(given_values, model, release)
     return options
 
 
@@ -279,4 +285,14 @@ def _refuse_types(options: Mapping[str, Any], model: Model) -> None:
         raise Refusal(
             f"options.kv-cache-dtype is {_shown(cached)}; the planner knows"
             f" {', '.join(_KV_DTYPES)}{hint}"
+        )
+
+
+def _refuse_connector(options: Mapping[str, Any], model: Model, release: str) -> None:
+    is_hybrid = model.full_layers and model.sliding_layers
+    if is_hybrid and settings.has_hybrid_cache(options, release) is None:
+        raise Refusal(
+            "options.kv-transfer-config names a connector of which the planner does not know"
+            " whether it can do a hybrid KV cache; set disable-hybrid-kv-cache-manager to true to"
+            " do without."
         )

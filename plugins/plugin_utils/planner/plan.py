@@ -2,7 +2,8 @@
 # Copyright (c) 2026 baremetal.vllm contributors
 """From GPUs, model, intent and release to the flags of an instance, and what they will give.
 
-Pure: the same question has the same answer anywhere, in under 5 ms.
+Pure: the same question has the same answer anywhere, in under 5 ms. What more memory gives, and
+what cannot be promised of it, is said in ``fit``.
 """
 
 from __future__ import annotations
@@ -105,8 +106,6 @@ def solve(request: fit.Request) -> fit.Fit:
         if refusals.is_sound(request, found) and fit.is_enough(request, found):
             return found
         tried.append(found)
-    if not tried:
-        raise Refusal(f"{request.model.name} cannot run on {request.gpu.name}.")
     sound = [found for found in tried if refusals.is_sound(request, found)]
     return max(sound, key=_reach) if sound else tried[-1]
 

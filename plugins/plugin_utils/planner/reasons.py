@@ -135,7 +135,23 @@ def _size_rows(request: fit.Request, found: fit.Fit, replicas: int) -> Iterator[
             " nothing depends on what they hold while vLLM profiles"
         )
         yield Reason("kv-cache-memory-bytes", flags["kv-cache-memory-bytes"], why)
+    elif request.gpu.foreign_bytes:
+        yield Reason("kv-cache-memory-bytes", None, _why_no_bytes(request, found))
     yield _kv_dtype_row(request, found)
+
+
+def _why_no_bytes(request: fit.Request, found: fit.Fit) -> str:
+    """Why the KV cache of a shared GPU is left to what vLLM finds while it profiles."""
+    risk = "vLLM measures it, and counts against it what others take meanwhile"
+    if not catalogue().has_flag("kv-cache-memory-bytes", request.release):
+        return f"not in this release: {risk}"
+    kv = found.memory.kv
+    if kv - fit.tolerance(kv) < fit.KV_BYTES_STEP:
+        return (
+            f"{_gib(kv)} are too little to give exactly, as the prediction may be off by"
+            f" {_gib(fit.tolerance(kv))}: {risk}"
+        )
+    return f"your utilization says how much there is: {risk}"
 
 
 def _why_parallel(request: fit.Request, found: fit.Fit, replicas: int) -> str:
@@ -143,14 +159,17 @@ def _why_parallel(request: fit.Request, found: fit.Fit, replicas: int) -> str:
     parts = f"{_gib(weights)} of weights and {_gib(kv)} of KV"
     if size > 1:
         asked = f"the context and the requests that {request.intent.name} asks for"
-        fewer = f"fewer GPUs do not hold {asked}"
+        spare = f"with {_gib(fit.tolerance(kv))} to spare, by which a prediction may be off"
+        fewer = f"fewer GPUs do not hold {asked} {spare}"
         if not fit.is_enough(request, found):
-            fewer = f"no number of these GPUs holds {asked}, and {size} come nearest"
+            fewer = f"no number of these GPUs holds {asked} {spare}, and {size} come nearest"
         return f"{fewer}: {parts} on each of {size} GPUs"
     if replicas == 1:
         return f"{parts} fit one GPU"
-    recipe = "NVIDIA's recipe for gpt-oss has eight of them behind a router"
-    return f"{parts} fit one GPU, so there are {replicas} independent replicas: {recipe}"
+    alone = "none of them waits for another GPU"
+    if releases.is_gpt_oss(request.model):
+        alone = "NVIDIA's recipe for gpt-oss has eight of them behind a router"
+    return f"{parts} fit one GPU, so there are {replicas} independent replicas: {alone}"
 
 
 def _why_length(request: fit.Request, found: fit.Fit) -> str:
@@ -222,7 +241,7 @@ def _why_tokens(request: fit.Request, found: fit.Fit) -> str:
         return (
             "without chunked prefill a prompt is one step, and running requests wait for all of it"
         )
-    if found.memory.weights > fit.TIGHT_SHARE * found.memory.total:
+    if fit.is_tight(found.memory):
         share = found.memory.weights / found.memory.total
         return f"weights fill {share:.0%} of the GPU, and small steps need little beside them"
     return f"{request.intent.name}: {request.intent.why_tokens}"
@@ -394,10 +413,22 @@ def notes(
             f"Only {found.kv_cache.concurrency:.2f} requests of {found.engine.max_model_len:,}"
             " tokens fit at once; shorter ones share the same cache."
         )
+    if fit.is_thin(found):
+        spare, error = _gib(_spare(found)), _gib(fit.tolerance(found.memory.kv))
+        said.append(
+            f"One request of {found.engine.max_model_len:,} tokens leaves {spare} of the predicted"
+            f" KV cache, and the prediction may be off by {error}: if vLLM says at the start that"
+            " the cache is too small, lower max_model_len."
+        )
     said += releases.issues(release, gpu, request.model)
     said.append(releases.driver_note(release))
     said.append(releases.advisory_note(release))
     return tuple(note for note in said if note)
+
+
+def _spare(found: fit.Fit) -> int:
+    """Bytes of the KV cache beyond one request of full length."""
+    return found.memory.kv - found.kv_cache.needed_bytes
 
 
 def _stay_idle(idle: tuple[str, ...]) -> str:

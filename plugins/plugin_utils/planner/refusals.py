@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -15,6 +15,7 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner import (
     intents,
     models,
     releases,
+    settings,
 )
 from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.memory import outside_bytes
 from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.types import (
@@ -30,6 +31,10 @@ _SMALLER_MODELS = ("openai/gpt-oss-20b",)
 # MXFP4 kernels and attention sinks need it (get_min_capability of quantization/mxfp4.py), and no
 # kernel of an older GPU is in the planner's catalogue.
 OLDEST_CAPABILITY = (8, 0)
+
+# It takes FP8 in e4m3 only (flash_attn_supports_fp8 and get_fp8_dtype_for_flashattn, 0.10.1 to
+# 0.33.0).
+_WITHOUT_E5M2 = "FLASH_ATTN"
 
 # Above it, flags that suit the GPU in use would waste the others.
 _BUSY_SHARE = 0.1
@@ -67,6 +72,11 @@ def check_options(request: fit.Request) -> None:
             f"options.kv-cache-dtype is {kv_dtype!r}, which does not work on {gpu.name} with vLLM"
             f" {request.release}: {why}; leave it out."
         )
+    if kv_dtype == "fp8_e5m2" and _attention(request) == _WITHOUT_E5M2:
+        raise Refusal(
+            f"options.kv-cache-dtype is 'fp8_e5m2', which {_WITHOUT_E5M2}, the attention kernel on"
+            f" {gpu.name}, cannot read; give 'fp8', which is e4m3, or leave it out."
+        )
     seqs, tokens = options.get("max-num-seqs"), options.get("max-num-batched-tokens")
     if seqs and tokens and seqs > tokens:
         raise Refusal(
@@ -75,6 +85,19 @@ def check_options(request: fit.Request) -> None:
         )
     _check_utilization(request)
     _check_prompt(request)
+
+
+def _attention(request: fit.Request) -> str:
+    """The attention kernel that is asked for, or the one that vLLM takes by itself."""
+    flags = {
+        **request.options,
+        "attention-config": settings.nested(request.options, "attention-config"),
+    }
+    nearest = releases.nearest_capability(request.gpu.capability)
+    chosen = backends.chosen(
+        nearest, request.model, request.release, flags, fit.environment(request)
+    )
+    return chosen.attention
 
 
 def check_busy(gpus: Sequence[Gpu]) -> None:
@@ -143,7 +166,23 @@ def _room(request: fit.Request, found: fit.Fit) -> int:
 def sentence(request: fit.Request, found: fit.Fit, tries: _Tries) -> str:
     """What is needed, what there is, what is missing, and the nearest plan that fits."""
     arithmetic = _over(request, found) if found.works else _short(request, found)
-    return f"{arithmetic}; nearest: {' or '.join(_nearest(request, tries)) or 'none is known'}."
+    near = " or ".join(_nearest(request, _remembered(tries)))
+    return f"{arithmetic}; nearest: {near or 'none is known'}."
+
+
+def _remembered(tries: _Tries) -> _Tries:
+    """The same answers, each worked out once: several ways out begin with the same question."""
+    answers: dict[Hashable, fit.Fit | None] = {}
+
+    def answer(request: fit.Request) -> fit.Fit | None:
+        # Options are left out in these questions, never changed.
+        asked = (request.gpus, request.model, request.intent, request.max_model_len)
+        question = (*asked, tuple(request.options))
+        if question not in answers:
+            answers[question] = tries(request)
+        return answers[question]
+
+    return answer
 
 
 def _over(request: fit.Request, found: fit.Fit) -> str:

@@ -187,13 +187,14 @@ def workarounds(
             yield entry["env"], entry["why"]
 
 
+def advisories(release: str) -> list[Mapping[str, str]]:
+    """The holes of a release: ``id``, ``fixed`` (a release) and ``text``, which may be empty."""
+    return [entry for entry in _data()["advisories"] if version(release) < version(entry["fixed"])]
+
+
 def advisory_note(release: str) -> str:
     """The security fixes that a release lacks, or nothing."""
-    open_ones = [
-        _advisory(entry)
-        for entry in _data()["advisories"]
-        if version(release) < version(entry["fixed"])
-    ]
+    open_ones = [_advisory(entry) for entry in advisories(release)]
     return f"vLLM {release} has known holes: {'; '.join(open_ones)}." if open_ones else ""
 
 
@@ -202,6 +203,24 @@ def _advisory(entry: Mapping[str, str]) -> str:
     if not entry["text"]:
         return f"{entry['id']} (fixed in {entry['fixed']})"
     return f"{entry['text']} ({entry['id']}, fixed in {entry['fixed']})"
+
+
+def hybrid_beside(connectors: Iterable[str], release: str, explicit: bool) -> bool | None:
+    """Whether sliding layers free what left their window beside these KV connectors.
+
+    :param connectors: the connector, or all that a MultiConnector joins.
+    :param explicit: whether the hybrid KV cache is asked for (disable-hybrid-kv-cache-manager
+        false).
+    :return: None where a connector is not known.
+    """
+    rule = _data()["kv_connectors"]
+    if version(release) < version(rule["by_class"]):
+        return explicit and version(release) >= version(rule["asks"])
+    able: Mapping[str, str] = rule["with_hybrid"]
+    named = list(connectors)
+    if not named or any(name not in able and name not in rule["without"] for name in named):
+        return None
+    return explicit or all(version(able.get(name, "9999")) <= version(release) for name in named)
 
 
 def left_out() -> Mapping[str, str]:

@@ -48,9 +48,7 @@ def engine(
         kv_bytes_each=1 if str(flags.get("kv-cache-dtype", "auto")).startswith("fp8") else 2,
         block_size=flags.get("block-size", _BLOCK_SIZE),
         async_scheduling=_schedules_async(flags, usual),
-        hybrid_kv_cache=not (
-            flags.get("disable-hybrid-kv-cache-manager") or flags.get("kv-transfer-config")
-        ),
+        hybrid_kv_cache=bool(has_hybrid_cache(flags, release)),
         backends=_backends(flags, env, gpu, model, release),
         capability=gpu.capability,
         estimate_cuda_graphs=_estimates_graphs(env),
@@ -104,6 +102,32 @@ def speculation(flags: Mapping[str, Any]) -> dict[str, Any]:
         if flags.get(flag) is not None:
             asked.setdefault(key, flags[flag])
     return asked
+
+
+def has_hybrid_cache(flags: Mapping[str, Any], release: str) -> bool | None:
+    """Whether sliding layers free what left their window; None beside an unknown connector."""
+    disabled = flags.get("disable-hybrid-kv-cache-manager")
+    transfer = nested(flags, "kv-transfer-config")
+    if disabled or not transfer:
+        return not disabled
+    return releases.hybrid_beside(_connectors(transfer), release, explicit=disabled is False)
+
+
+def _connectors(transfer: Mapping[str, Any]) -> list[str]:
+    """The connector of kv-transfer-config, or those that it joins; nothing where none is named."""
+    name = str(transfer.get("kv_connector") or "")
+    if transfer.get("kv_connector_module_path"):
+        return [f"{name} of {transfer['kv_connector_module_path']}"]
+    if name != "MultiConnector":
+        return [name]
+    extra = transfer.get("kv_connector_extra_config")
+    joined = extra.get("connectors") if isinstance(extra, Mapping) else None
+    children = joined if isinstance(joined, list) else []
+    return [
+        name
+        for child in children
+        for name in (_connectors(child) if isinstance(child, Mapping) else [""])
+    ]
 
 
 def is_eager(flags: Mapping[str, Any]) -> bool:

@@ -142,7 +142,7 @@ def test_only_the_roles_asked_for_are_checked(tmp_path: Path) -> None:
 
 def test_a_role_that_is_not_there_is_refused(tmp_path: Path) -> None:
     _status, said = play(tmp_path, {"baremetal.vllm.validate_inventory": {"roles": ["engine"]}})
-    assert "roles has 'engine'; the roles are docker_engine," in said["gpu-1"]
+    assert "roles has 'engine'; the roles are container_toolkit, docker_engine," in said["gpu-1"]
 
 
 def test_a_host_tells_all_its_problems(tmp_path: Path) -> None:

@@ -166,6 +166,35 @@ def test_behind_nvswitches_every_other_gpu_is_a_peer(gpu_set: str, links: int) -
         assert set(nvlink["peers"]) == uuids - {gpu["uuid"]}
 
 
+@pytest.mark.parametrize(
+    ("gpu_set", "fabric"),
+    [
+        ("h100-8", {"state": "completed", "status": 0}),
+        ("b200", {"state": "completed", "status": 0}),
+        ("h200-2", None),  # in a virtual machine: the host below has the switches
+        ("l4", None),
+    ],
+)
+def test_the_fabric_of_switches(gpu_set: str, fabric: object) -> None:
+    assert [gpu["fabric"] for gpu in well(gpu_set)["gpus"]] == [fabric] * len(well(gpu_set)["gpus"])
+
+
+@pytest.mark.parametrize(
+    ("line", "fabric"),
+    [
+        ("fabric = 1 0", {"state": "not_started", "status": None}),
+        ("fabric = 2 0", {"state": "in_progress", "status": None}),
+        ("fabric = 3 999", {"state": "completed", "status": 999}),
+        ("fabric = 0 0", None),
+        ("fabric = NOT_SUPPORTED", None),
+    ],
+)
+def test_a_fabric_that_is_not_completed(tmp_path: Path, line: str, fabric: object) -> None:
+    write(tmp_path / "set.txt", f"{(build.SETS / 'l4.txt').read_text()}\n{line}\n")
+    (gpu,) = read(str(tmp_path / "set.txt"))["gpus"]
+    assert gpu["fabric"] == fabric
+
+
 def test_bridged_gpus_are_peers_of_each_other() -> None:
     found = well("a100-80")
     first, second = found["gpus"]

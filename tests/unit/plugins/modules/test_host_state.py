@@ -79,6 +79,23 @@ def test_a_virgin_host_answers_everything(tmp_path: Path, monkeypatch: pytest.Mo
     }
     assert state["memory"] == {"total_bytes": None, "available_bytes": None}
     assert (state["nvidia_gpus"], state["cdi_devices"], state["listening"]) == (0, [], [])
+    assert (state["held"], state["unfinished"]) == ([], [])
+    assert state["kernel"] == {
+        "release": os.uname().release,
+        "headers": False,
+        "secure_boot": None,
+        "module_key_enrolled": None,
+        "nouveau": False,
+        "reboot_required": False,
+    }
+    assert state["nvidia"] == {
+        "devices": [],
+        "switch_managers": [],
+        "module": None,
+        "library": None,
+        "built": {},
+    }
+    assert not {"kernel_log", "time"} & set(state)
     assert state["systemd"] is None
     assert state["cpus"] >= 1
     assert reader.warnings == []
@@ -89,7 +106,12 @@ def test_the_module_reads_this_machine(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], check: bool
 ) -> None:
     write(tmp_path / "daemon.json", '{"a": 1}\n')
-    arguments = {"read": [str(tmp_path / "daemon.json")], "_ansible_check_mode": check}
+    arguments = {
+        "read": [str(tmp_path / "daemon.json")],
+        "kernel_log": True,
+        "gpu_users": True,
+        "_ansible_check_mode": check,
+    }
     with patch_module_args(arguments), pytest.raises(SystemExit):
         host_state.main()
     result = json.loads(capsys.readouterr().out)
@@ -123,21 +145,54 @@ def test_an_error_of_a_thread_is_not_swallowed(
 # -- packages and units --------------------------------------------------------------------------
 
 
+DPKG = """\
+docker.io installed 26.1.5+dfsg1-9 hold ok
+nginx config-files 1.26.3-3 deinstall ok
+nvidia-modprobe installed 580.178.04-1 hold ok
+nvidia-kernel-open-dkms half-configured 580.178.04-1 install ok
+nvidia-driver-cuda unpacked 580.178.04-1 install ok
+libcuda1 half-installed 580.178.04-1 install reinstreq
+libnvidia-ml1 installed 580.178.04-1 install reinstreq
+dbus triggers-pending 1.16 install ok
+"""
+
+
 def test_only_installed_packages_have_a_version(programs: Path) -> None:
-    lines = "docker.io\\tinstalled\\t26.1.5+dfsg1-9\\nnginx\\tconfig-files\\t1.26.3-3\\n"
-    program(programs, "dpkg-query", f"printf '{lines}'; echo no packages found >&2; exit 1")
-    assert host.packages(["docker.io", "nginx", "absent"]) == {
+    program(programs, "dpkg-query", f"tr ' ' '\\t' <<'END'\n{DPKG}END")
+    known = host.known_packages()
+    assert host.packages(["docker.io", "nginx", "absent"], known) == {
         "docker.io": "26.1.5+dfsg1-9",
         "nginx": None,
         "absent": None,
     }
 
 
+def test_a_glob_stands_for_the_installed_packages_that_it_matches(programs: Path) -> None:
+    program(programs, "dpkg-query", f"tr ' ' '\\t' <<'END'\n{DPKG}END")
+    known = host.known_packages()
+    assert host.packages(["nvidia-*", "lib*1", "nginx*", "none-*", "nvidia-smi"], known) == {
+        "nvidia-modprobe": "580.178.04-1",
+        "libnvidia-ml1": "580.178.04-1",
+        "nvidia-smi": None,
+    }
+
+
+def test_held_and_half_installed_packages_are_told(programs: Path) -> None:
+    program(programs, "dpkg-query", f"tr ' ' '\\t' <<'END'\n{DPKG}END")
+    known = host.known_packages()
+    assert host.held(known) == ["docker.io", "nvidia-modprobe"]
+    assert host.unfinished(known) == [
+        "libcuda1",
+        "libnvidia-ml1",
+        "nvidia-driver-cuda",
+        "nvidia-kernel-open-dkms",
+    ]
+
+
 def test_no_program_is_run_for_nothing(programs: Path, tmp_path: Path) -> None:
-    for name in ("dpkg-query", "systemctl"):
-        program(programs, name, f"touch {tmp_path}/ran")
+    program(programs, "systemctl", f"touch {tmp_path}/ran")
     (tmp_path / "run/systemd/system").mkdir(parents=True)
-    assert (host.packages([]), host.services([], str(tmp_path))) == ({}, {})
+    assert host.services([], str(tmp_path)) == {}
     assert not (tmp_path / "ran").exists()
 
 
@@ -277,8 +332,12 @@ def test_gpus_are_counted_by_vendor_and_class(tmp_path: Path) -> None:
         directory = tmp_path / "sys/bus/pci/devices" / address
         write(directory / "vendor", f"{vendor}\n")
         write(directory / "class", f"{kind}\n")
+        write(directory / "device", "0x2330\n")
     (tmp_path / "sys/bus/pci/devices/0000:05:00.0").mkdir()
-    assert host.nvidia_gpus(str(tmp_path)) == 2
+    found = host.nvidia_devices(str(tmp_path))
+    assert host.display_controllers(found) == 2
+    assert len(found) == 4
+    assert found[-1] == {"address": "0000:03:00.0", "device": "2330", "class": "068000"}
 
 
 def test_memory_is_in_bytes(tmp_path: Path) -> None:

@@ -146,6 +146,8 @@ def test_environment_that_a_release_reads(name: str, value: Any) -> None:
         ("VLLM_API_KEY", "hunter2", "is a secret; set vllm_api_key instead"),
         ("HF_TOKEN", "hunter2", "is a secret; set vllm_hf_token instead"),
         ("HUGGING_FACE_HUB_TOKEN", "hunter2", "is a secret; set vllm_hf_token instead"),
+        ("CUDA_VISIBLE_DEVICES", "1", "is set by the collection; leave it out and set the instan"),
+        ("NVIDIA_VISIBLE_DEVICES", "all", "leave it out and set the instance's gpus."),
         ("NCCL_DEBUG", True, "must be a string or a number; write '1' or '0' for a switch."),
         ("NCCL_DEBUG", ["hunter2"], "must be a string or a number"),
         ("NCCL_DEBUG", "hunter2\nX=1", "must be one line"),

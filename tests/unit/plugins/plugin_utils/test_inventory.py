@@ -99,7 +99,7 @@ def test_what_is_allowed(changes: dict[str, Any]) -> None:
         ({"vllm_shm_size_gib": "lots"}, "vllm_shm_size_gib is 'lots'; it must be a whole number."),
         (
             {"docker_engine_source": "snap"},
-            "docker_engine_source is 'snap'; allowed are distro, preinstalled.",
+            "docker_engine_source is 'snap'; allowed are docker, distro, preinstalled.",
         ),
         ({"edge_plain_http": "maybe"}, "edge_plain_http is 'maybe'; it must be true or false."),
         ({"edge_port": 65536}, "edge_port is 65536; allowed are 1 to 65535."),

@@ -99,6 +99,11 @@ def test_gpt_oss_on_every_release(release: str) -> None:
     check_all(release, KINDS, (1, 3, 8), GPT_OSS)
 
 
+@pytest.mark.parametrize("release", TURNS)
+def test_gpt_oss_on_any_number_of_gpus(release: str) -> None:
+    check_all(release, KINDS, (2, 5, 6, 7), GPT_OSS)
+
+
 @pytest.mark.parametrize("release", releases.known())
 def test_every_gpu_and_model(release: str) -> None:
     check_all(release, gpus.names(), (1, 4) if release in TURNS else (1,), models.models())

@@ -190,6 +190,102 @@ def test_a_mig_instance_in_use_is_anothers() -> None:
     assert gpu.foreign_bytes == 50 * GIB
 
 
+def half(name: str, **changes: Any) -> dict[str, Any]:
+    """One of two MIG instances of an H200, as gpu_info describes it."""
+    idle = {
+        "uuid": name,
+        "profile": "3g.71gb",
+        "memory_total_bytes": 70 * GIB,
+        "memory_reserved_bytes": 0,
+        "memory_free_bytes": 70 * GIB,
+        "memory_used_bytes": 0,
+        "processes": [],
+    }
+    return idle | changes
+
+
+OURS = {"pid": 1, "name": "vllm", "memory_bytes": 60 * GIB, "container_id": "0123456789ab"}
+THEIRS = {"pid": 4711, "name": "python3", "memory_bytes": 30 * GIB, "container_id": None}
+
+
+@pytest.mark.parametrize("card", [[], [OURS, THEIRS]])
+def test_each_mig_instance_has_its_own_processes(card: list[dict[str, Any]]) -> None:
+    """NVML lists them for the card too, or only for the instances."""
+    instances = [
+        half("MIG-1", processes=[OURS], memory_used_bytes=60 * GIB, memory_free_bytes=10 * GIB),
+        half("MIG-2", processes=[THEIRS], memory_used_bytes=30 * GIB, memory_free_bytes=40 * GIB),
+        half("MIG-3"),
+    ]
+    seen = facts(mig={"enabled": True, "instances": instances}, processes=card)
+    mine, other, idle = gpus.from_facts(seen, ["0123456789abcdef0123"])
+    assert (mine.foreign_bytes, mine.holders) == (0, ())
+    assert (other.foreign_bytes, other.holders) == (30 * GIB, ("python3 (pid 4711)",))
+    assert (idle.foreign_bytes, idle.holders) == (0, ())
+
+
+@pytest.mark.parametrize(("card", "foreign"), [([THEIRS], 60 * GIB), ([OURS, THEIRS], 0)])
+def test_an_instance_that_does_not_say_who_is_there(
+    card: list[dict[str, Any]], foreign: int
+) -> None:
+    used = half("MIG-1", processes=None, memory_used_bytes=60 * GIB, memory_free_bytes=10 * GIB)
+    seen = facts(mig={"enabled": True, "instances": [used]}, processes=card)
+    (gpu,) = gpus.from_facts(seen, ["0123456789abcdef0123"])
+    assert gpu.foreign_bytes == foreign
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"name": None}, "GPU 0 does not say its name;"),
+        ({"compute_capability": None}, "GPU 0 (NVIDIA H200) does not say its compute capability;"),
+        ({"uuid": None}, "GPU 0 (NVIDIA H200) does not say its UUID;"),
+        ({"index": None}, "GPU 00000000:9B:00.0 (NVIDIA H200) does not say its index;"),
+        ({"index": None, "pci_bus_id": None}, "GPU without an index (NVIDIA H200) does not say"),
+        (
+            {"memory_total_bytes": 22 * GIB, "memory_reserved_bytes": 22 * GIB},
+            "GPU 0 (NVIDIA H200) has 22.00 GiB, and its driver reserves all of them;",
+        ),
+        (
+            {"mig": {"enabled": True, "instances": [half("MIG-1", memory_total_bytes=None)]}},
+            "GPU 0 (NVIDIA H200 MIG 3g.71gb) does not say how much memory it has;",
+        ),
+        (
+            {"mig": {"enabled": True, "instances": [half("MIG-1", uuid=None)]}},
+            "GPU 0 (NVIDIA H200 MIG 3g.71gb) does not say its UUID;",
+        ),
+        (
+            {"mig": {"enabled": True, "instances": [half("", memory_reserved_bytes=70 * GIB)]}},
+            "GPU 0 (NVIDIA H200 MIG 3g.71gb) has 70.00 GiB, and its driver reserves all of them;",
+        ),
+    ],
+)
+def test_facts_that_planning_cannot_do_without(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        gpus.from_facts(facts(**changes))
+    assert str(caught.value).startswith(said) and str(caught.value).endswith(".")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "pci_bus_id", "memory_reserved_bytes", "memory_used_bytes", "mig", "nvlink", "numa_node",
+        "display_active", "processes",
+    ],
+)  # fmt: skip
+def test_facts_that_planning_can_do_without(key: str) -> None:
+    (gpu,) = gpus.from_facts(facts(**{key: None}))
+    assert gpu.memory_bytes > 139 * GIB and gpu.foreign_bytes == 0
+
+
+@pytest.mark.parametrize(
+    "key", ["profile", "memory_reserved_bytes", "memory_free_bytes", "memory_used_bytes"]
+)
+def test_facts_of_an_instance_that_planning_can_do_without(key: str) -> None:
+    instance = half("MIG-1", **{key: None})
+    (gpu,) = gpus.from_facts(facts(mig={"enabled": True, "instances": [instance]}))
+    assert (gpu.memory_bytes, gpu.foreign_bytes) == (70 * GIB, 0)
+
+
 def test_mig_without_instances_stays_one_gpu_that_says_so() -> None:
     (gpu,) = gpus.from_facts(facts(mig={"enabled": True, "instances": []}))
     assert gpu.mig_enabled and not gpu.mig_slice

@@ -94,11 +94,24 @@ def test_every_figure_of_a_measured_start(seen: dict[str, Any]) -> None:
 def test_a_reported_start_within_three_percent_or_half_a_gib(seen: dict[str, Any]) -> None:
     found = predicted(seen)
     tolerance = max(0.03 * abs(seen["available"]), 0.5)
-    assert found.kv / GIB == pytest.approx(seen["available"], abs=tolerance)
-    if "weights" in seen:
-        assert found.weights / GIB == pytest.approx(seen["weights"], abs=0.03)
-    if "activation" in seen:
-        assert found.activation / GIB == pytest.approx(seen["activation"], abs=0.05)
+    if "missed_with" in seen:
+        assert found.kv / GIB == pytest.approx(seen["missed_with"], abs=0.01)
+        assert seen["missed_with"] - seen["available"] > tolerance
+    else:
+        assert found.kv / GIB == pytest.approx(seen["available"], abs=tolerance)
+    for part, value, within in (
+        ("weights", found.weights, 0.03),
+        ("activation", found.activation, 0.05),
+        ("other", found.other, 0.05),
+        ("graphs_reserved", found.cuda_graphs_reserved, 0.17),
+        ("graphs_held", found.cuda_graphs, 0.15),
+    ):
+        if part in seen:
+            assert value / GIB == pytest.approx(seen[part], abs=within), part
+
+
+def test_one_reported_start_is_missed() -> None:
+    assert [seen["id"] for seen in REPORTED if "missed_with" in seen] == ["kr-H100"]
 
 
 def test_the_parts_add_up_to_what_was_requested() -> None:
@@ -130,15 +143,19 @@ def test_given_kv_bytes_are_taken_as_they_are() -> None:
     assert memory.memory(TOTAL, 0.9, GPT_OSS, engine(), kv_bytes=7 * GIB).kv == 7 * GIB
 
 
-def test_a_neighbour_that_grew_explains_the_one_log_that_does_not_fit() -> None:
-    """kr-H100: 0.25.1, 8 sequences, 1,024 tokens; 10.52 GiB printed.
+def test_the_one_log_that_is_missed() -> None:
+    """kr-H100 (0.25.1, 8 sequences, 1,024 tokens): 11.93 GiB are predicted, 10.52 were printed.
 
-    Another user's process came to hold 2,960 MiB of that GPU, and vLLM counts such growth as its
-    own. Its process held 75,126 MiB of the 75.22 GiB requested, where the same flags on an H200 of
-    one's own (120b-8-1024-util95) leave 0.30 GiB: the rest is the neighbour's.
+    Known: that engine's process held 75,126 MiB of the 75.22 GiB requested, where the same flags on
+    an H200 of one's own (120b-8-1024-util95) leave 0.30 GiB; and another user's process came to
+    hold 2,960 MiB of that GPU. Hypothesis: it grew while vLLM profiled, and vLLM counts such growth
+    as its own. Nothing shows when it grew, so the log stays missed. What is held here: the growth
+    that the engine's own figure asks for is less than what the other process came to hold, and
+    with it the prediction would be within its error.
     """
     seen = engine(H100, "0.25.1", LARGE, max_num_seqs=8, max_num_batched_tokens=1024)
     found = memory.memory(TOTAL, 0.95, LARGE, seen)
+    assert found.kv / GIB == pytest.approx(11.93, abs=0.01)
     neighbour = found.requested / GIB - 75126 / 1024 - 0.30
     assert 0 < neighbour < 2960 / 1024
     assert found.kv / GIB - neighbour == pytest.approx(10.52, abs=0.5)

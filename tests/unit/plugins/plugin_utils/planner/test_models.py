@@ -58,6 +58,37 @@ def test_an_unknown_model_is_refused_with_the_nearest() -> None:
         models.model("zzz")
 
 
+FALCON: dict[str, Any] = {"architectures": ["FalconForCausalLM"], "model_type": "falcon"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "heads"),
+    [
+        ({}, 4),
+        ({"num_key_value_heads": 2}, 2),
+        ({"num_kv_heads": 2}, 2),
+        ({"n_head_kv": 1, "num_key_value_heads": 2}, 1),
+        ({"num_attention_groups": 2}, 2),
+        ({"multi_query_group_num": 2}, 2),
+        ({"multi_query_group_num": 2, "multi_query_attention": True}, 2),
+        ({"multi_query_group_num": 2, "multi_query_attention": False}, 4),
+        ({"multi_query": True}, 1),
+        ({"multi_query": False}, 4),
+        (FALCON, 1),
+        (FALCON | {"multi_query": False}, 4),
+        (FALCON | {"new_decoder_architecture": True, "num_kv_heads": 2}, 2),
+        (FALCON | {"hidden_size": 8192, "n_head_kv": 2}, 2),
+    ],
+)
+def test_heads_of_the_kv_cache_under_any_of_their_names(keys: dict[str, Any], heads: int) -> None:
+    assert read(**keys).kv_heads == heads
+
+
+def test_heads_that_do_not_divide_are_refused_by_their_key() -> None:
+    with pytest.raises(Refusal, match="has num_kv_heads: 3, which does not divide the 4 attention"):
+        read(num_kv_heads=3)
+
+
 PUBLISHED = [name for name, entry in models._catalogue().items() if entry["checkpoint_bytes"]]
 
 

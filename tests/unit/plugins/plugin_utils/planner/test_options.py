@@ -19,6 +19,9 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner import (
     models,
     options,
 )
+from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner import (
+    settings as engine_settings,
+)
 from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.plan import plan
 from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.types import (
     GIB,
@@ -250,6 +253,88 @@ def test_a_screen_is_a_note_and_changes_nothing_else() -> None:
     }
 
 
+# -- connectors and overrides ---------------------------------------------------------------------
+
+
+def joined(*names: str) -> dict[str, Any]:
+    children = [{"kv_connector": name, "kv_role": "kv_both"} for name in names]
+    return {
+        "kv_connector": "MultiConnector",
+        "kv_connector_extra_config": {"connectors": children},
+    }
+
+
+OFFLOADING = {"kv_connector": "OffloadingConnector", "kv_role": "kv_both"}
+LMCACHE = {"kv_connector": "LMCacheConnectorV1", "kv_role": "kv_both"}
+
+
+@pytest.mark.parametrize(
+    ("release", "transfer", "disabled", "hybrid"),
+    [
+        ("0.12.0", OFFLOADING, None, False),
+        ("0.12.0", OFFLOADING, False, False),
+        ("0.13.0", OFFLOADING, None, False),
+        ("0.13.0", OFFLOADING, False, True),
+        ("0.21.0", OFFLOADING, None, False),
+        ("0.22.0", OFFLOADING, None, False),
+        ("0.22.1", OFFLOADING, None, True),
+        ("0.33.0", OFFLOADING, None, True),
+        ("0.33.0", OFFLOADING, True, False),
+        ("0.33.0", LMCACHE, None, False),
+        ("0.29.0", {"kv_connector": "MoRIIOConnector"}, None, False),
+        ("0.30.0", {"kv_connector": "MoRIIOConnector"}, None, True),
+        ("0.33.0", joined("NixlConnector", "OffloadingConnector"), None, True),
+        ("0.33.0", joined("NixlConnector", "LMCacheConnectorV1"), None, False),
+        ("0.33.0", joined(), None, None),
+        ("0.33.0", {"kv_connector": "Mine"}, None, None),
+        ("0.33.0", OFFLOADING | {"kv_connector_module_path": "mine.connector"}, None, None),
+        ("0.33.0", {"kv_connector": "Mine"}, True, False),
+        ("0.33.0", {}, None, True),
+    ],
+)
+def test_a_connector_decides_about_the_hybrid_cache(
+    release: str, transfer: dict[str, Any], disabled: bool | None, hybrid: bool | None
+) -> None:
+    flags = {"kv-transfer-config": transfer, "disable-hybrid-kv-cache-manager": disabled}
+    assert engine_settings.has_hybrid_cache(flags, release) is hybrid
+
+
+@pytest.mark.parametrize(("release", "less"), [("0.21.0", True), ("0.23.0", False)])
+def test_a_connector_costs_tokens_only_where_it_ends_the_hybrid_cache(
+    release: str, less: bool
+) -> None:
+    plain = of({"max-num-seqs": 64}, release=release)
+    beside = of({"max-num-seqs": 64, "kv-transfer-config": OFFLOADING}, release=release)
+    assert (beside.kv_cache.tokens < plain.kv_cache.tokens) is less
+
+
+def test_an_unknown_connector_matters_to_hybrid_models_only() -> None:
+    options = {"kv-transfer-config": {"kv_connector": "Mine", "kv_role": "kv_both"}}
+    with pytest.raises(Refusal, match="names a connector of which the planner does not know"):
+        of(options)
+    assert of(options | {"disable-hybrid-kv-cache-manager": True})
+    assert plan(gpus.gpu_set("h100-80", 1), "Qwen/Qwen3-8B", "chat", CURRENT, options)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"hf-overrides": {"max_position_embeddings": 4096}}, "change the config.json in the mod"),
+        ({"hf_overrides": '{"a": 1}'}, "which cannot be planned: it changes the model"),
+        ({"hf-overrides.rope_scaling": {"factor": 2}}, "change the config.json in the model's"),
+        ({"hf-config-path": "/elsewhere"}, "put that file into the model's directory"),
+        ({"kv-offloading-size": 10}, "name the connector in kv-transfer-config instead"),
+    ],
+)
+def test_what_changes_the_model_is_not_planned(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(Refusal, match=said):
+        of(options)
+
+
+def test_overrides_of_nothing_change_nothing() -> None:
+    assert of({"hf-overrides": {}}).kv_cache == of({}).kv_cache
+
+
 # -- nothing but a plan or a refusal -------------------------------------------------------------
 
 EFFECTIVE = (
@@ -259,6 +344,7 @@ EFFECTIVE = (
     "cpu-offload-gb", "cuda-graph-sizes", "cudagraph-capture-sizes", "data-parallel-size",
     "disable-hybrid-kv-cache-manager", "dtype", "enable-chunked-prefill",
     "enable-expert-parallel", "enable-lora", "enforce-eager", "gpu-memory-utilization",
+    "hf-overrides", "kv-offloading-size",
     "kv-cache-dtype", "kv-cache-memory-bytes", "kv-transfer-config",
     "max-cudagraph-capture-size", "max-model-len", "max-num-batched-tokens", "max-num-seqs",
     "max_num_seqs", "moe-backend", "no-async-scheduling", "optimization-level",
@@ -268,6 +354,7 @@ EFFECTIVE = (
 )  # fmt: skip
 KEYS = some.sampled_from(
     (
+        "kv_connector", "kv_connector_extra_config", "connectors",
         "backend", "cudagraph_capture_sizes", "cudagraph_mode", "max_cudagraph_capture_size",
         "method", "model", "num_speculative_tokens", "a",
     )

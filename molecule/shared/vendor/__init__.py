@@ -1,0 +1,3 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright (c) 2026 baremetal.vllm contributors
+"""The vendors' package repositories: same names, dependencies and layout, stand-ins inside."""

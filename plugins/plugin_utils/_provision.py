@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright (c) 2026 baremetal.vllm contributors
+"""What a host lacks below vLLM: driver, Docker Engine, container toolkit, tuning.
+
+Each part decides for itself (``_driver``, ``_engine``, ``_toolkit``, ``_tuning``); here is who is
+asked, in which order, and what they are told of each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.baremetal.vllm.plugins.plugin_utils import (
+    _driver,
+    _engine,
+    _toolkit,
+    _tuning,
+)
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import (
+    gpu_devices,
+    is_present,
+)
+
+ROLES = {
+    "driver": "nvidia_driver",
+    "engine": "docker_engine",
+    "toolkit": "container_toolkit",
+    "tuning": "host_tuning",
+}
+_MODULES = {"driver": _driver, "engine": _engine, "toolkit": _toolkit, "tuning": _tuning}
+
+
+def parts(is_gpu_host: bool, wants_gpus: bool) -> list[str]:
+    """What a host needs below vLLM; an edge alone needs no ground for engines."""
+    if not is_gpu_host:
+        return ["tuning"]
+    return ["driver", "engine", "toolkit", "tuning"] if wants_gpus else ["engine", "tuning"]
+
+
+def needs(is_gpu_host: bool, wants_gpus: bool) -> dict[str, list[str]]:
+    """What the decisions want to know of a host, as options of the module host_state."""
+    modules = [_MODULES[part] for part in parts(is_gpu_host, wants_gpus)]
+    lists = {"packages": "PACKAGES", "services": "SERVICES", "read": "READS", "paths": "PATHS"}
+    return {
+        option: sorted({name for module in modules for name in getattr(module, constant)})
+        for option, constant in lists.items()
+    }
+
+
+@dataclass(frozen=True)
+class Provision:
+    """What every part decided.
+
+    :param plans: part -> its plan; a part that this host does not need is not there.
+    """
+
+    plans: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def needed(self) -> list[str]:
+        """Parts that are not as they shall be."""
+        return [part for part, plan in self.plans.items() if not plan["converged"]]
+
+    @property
+    def problems(self) -> list[str]:
+        return [problem for plan in self.plans.values() for problem in plan["problems"]]
+
+    @property
+    def notes(self) -> list[str]:
+        return [note for plan in self.plans.values() for note in plan["notes"]]
+
+    @property
+    def missing(self) -> list[str]:
+        """What is said of a part that the run has not brought, such as a driver not loaded yet."""
+        return [
+            self.plans[part].get("reboot")
+            or f"{ROLES[part]} has not brought the host to its state; run playbooks/doctor.yml."
+            for part in self.needed
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        """Every part; one that this host does not need is as it shall be."""
+        unneeded = {part: {"problems": [], "notes": [], "converged": True} for part in ROLES}
+        return {**unneeded, **self.plans, "needed": self.needed}
+
+
+def provision(
+    facts: Mapping[str, Any],
+    state: Mapping[str, Any],
+    gpu_info: Mapping[str, Any] | None,
+    instances: Sequence[Mapping[str, Any]],
+    settings: Mapping[str, Mapping[str, Any]],
+    is_gpu_host: bool = True,
+    local: bool = False,
+) -> Provision:
+    """Decide every part of one host.
+
+    :param facts: ``ansible_facts``.
+    :param state: result of host_state.
+    :param gpu_info: fact of the module gpu_info, None where no instance wants a GPU.
+    :param instances: entries of vllm_instances for this host.
+    :param settings: role -> its public variables, without the role's prefix.
+    :param is_gpu_host: whether engines may run here; an edge alone needs none of their ground.
+    :param local: whether Ansible runs on this very host.
+    """
+    wants_gpus = any(
+        gpu_devices(instance.get("gpus", "all")) for instance in instances if is_present(instance)
+    )
+    told = {
+        "wants_gpus": wants_gpus,
+        "serving": _serving(state),
+        "local": local,
+        "gpu_uuids": _uuids(gpu_info),
+    }
+    asked = {part: {**settings[role], **told} for part, role in ROLES.items()}
+    plans: dict[str, dict[str, Any]] = {}
+    for part in ("driver", "toolkit", "engine", "tuning"):
+        if part in parts(is_gpu_host, wants_gpus):
+            plans[part] = _MODULES[part].plan(facts, state, asked[part])
+        if part == "toolkit" and part in plans:
+            asked["engine"]["extra_options"] = plans[part].get("daemon_options", {})
+    return Provision(plans)
+
+
+def _serving(state: Mapping[str, Any]) -> list[str]:
+    """Units of engines that run now."""
+    return sorted(
+        name
+        for name, unit in (state.get("services") or {}).items()
+        if name.startswith("vllm@") and unit.get("active") == "active"
+    )
+
+
+def _uuids(gpu_info: Mapping[str, Any] | None) -> list[str] | None:
+    """UUIDs of the GPUs, MIG instances in place of the GPUs that are cut; None while unknown."""
+    if not gpu_info or gpu_info.get("state") != "ok":
+        return None
+    found = []
+    for gpu in gpu_info.get("gpus") or []:
+        cut = (gpu.get("mig") or {}).get("instances") or []
+        found += [each["uuid"] for each in cut] or [gpu["uuid"]]
+    return found

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright (c) 2026 baremetal.vllm contributors
+"""playbooks/doctor.yml as a person runs it, on hosts that are this machine or nowhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.baremetal.vllm.plugins.plugin_utils import _doctor_report, _inventory
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._doctor_findings import (
+    Finding,
+    Findings,
+)
+
+COLLECTION = Path(_inventory.__file__).parents[2]
+PROGRAM = shutil.which("ansible-playbook") or str(
+    Path(sys.executable).with_name("ansible-playbook")
+)
+HERE = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+AWAY = {
+    "ansible_host": "127.0.0.1",
+    "ansible_port": 1,
+    "ansible_ssh_common_args": "-o BatchMode=yes -o ConnectTimeout=5",
+}
+
+
+def doctor(directory: Path, hosts: dict[str, Any], *extra: str) -> subprocess.CompletedProcess[str]:
+    """Run the playbook on hosts that serve on the CPU: GPUs of this machine do not matter."""
+    instances = [{"name": "gpt-oss-20b", "model": "openai/gpt-oss-20b", "gpus": "none"}]
+    group = {
+        "hosts": hosts,
+        "vars": {"vllm_instances": instances, "vllm_state_directory": str(directory / "state")},
+    }
+    (directory / "hosts.json").write_text(json.dumps({"gpu_hosts": group}))
+    command = [PROGRAM, str(COLLECTION / "playbooks/doctor.yml"), "-i", "hosts.json"]
+    for each in extra:
+        command += ["-e", each]
+    return subprocess.run(
+        command,
+        cwd=directory,
+        env=os.environ
+        | {
+            "ANSIBLE_COLLECTIONS_PATH": str(COLLECTION.parents[2]),
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_LOCAL_TEMP": str(directory),
+            "ANSIBLE_REMOTE_TEMP": str(directory / "remote"),
+            "ANSIBLE_HOME": str(directory),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def written(directory: Path) -> dict[str, Any]:
+    content = json.loads((directory / "found.json").read_text())
+    assert isinstance(content, dict)
+    return content
+
+
+def test_a_host_that_is_away_does_not_stop_the_others(tmp_path: Path) -> None:
+    done = doctor(tmp_path, {"away": AWAY, "here": HERE}, "doctor_json=found.json")
+    assert done.returncode == 2, done.stdout + done.stderr
+    found = {(each["host"], each["code"]): each for each in written(tmp_path)["findings"]}
+    assert found["away", "unreachable"]["what"].startswith("The host cannot be reached: ")
+    assert found["away", "unreachable"]["mend"] == (
+        "ansible -i hosts.json away -m ansible.builtin.ping -vvv"
+    )
+    assert ("here", "not_provisioned") in found
+    assert "  away  error     The host cannot be reached: " in done.stdout
+    assert "The doctor found 1 error" in done.stdout + done.stderr
+
+
+def test_notes_fail_no_run(tmp_path: Path) -> None:
+    done = doctor(tmp_path, {"here": HERE}, "doctor_json=found.json", "doctor_fail_on=error")
+    found = written(tmp_path)
+    note = next(each for each in found["findings"] if each["code"] == "not_provisioned")
+    assert note["what"].startswith("There is no vLLM instance on this host yet")
+    assert note["mend"] == (f"ansible-playbook -i hosts.json {COLLECTION}/playbooks/site.yml")
+    assert found["hosts"] == ["here"]
+    assert (done.returncode == 0) == (found["counts"]["error"] == 0)
+    assert "changed=0" in done.stdout
+
+
+def test_never_fails_where_that_is_asked(tmp_path: Path) -> None:
+    done = doctor(tmp_path, {"away": AWAY}, "doctor_fail_on=never")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "The host cannot be reached" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("hosts", "extra", "said"),
+    [
+        ({}, (), "the inventory has no host in the group gpu_hosts"),
+        ({"here": HERE}, ("doctor_jsn=found.json",), "did you mean doctor_json?"),
+        ({"here": HERE}, ("doctor_fail_on=notes",), "must be one of: error, warning, never"),
+        ({"here": HERE}, ("doctor_json=/nowhere/found.json",), "/nowhere/found.json cannot be"),
+    ],
+    ids=["no host", "misspelt", "severity", "file"],
+)
+def test_what_is_wrong_with_the_run_is_said(
+    tmp_path: Path, hosts: dict[str, Any], extra: tuple[str, ...], said: str
+) -> None:
+    done = doctor(tmp_path, hosts, *extra)
+    assert done.returncode == 2
+    assert said in " ".join((done.stdout + done.stderr).split())
+
+
+def test_a_host_that_cannot_be_read_is_a_finding(tmp_path: Path) -> None:
+    hosts = {"here": HERE | {"vllm_state_directory": "not/absolute"}}
+    done = doctor(tmp_path, hosts, "doctor_json=found.json")
+    assert done.returncode == 2
+    (finding,) = written(tmp_path)["findings"]
+    assert finding["code"] == "unreadable"
+    assert finding["what"].startswith("The host could not be examined: ")
+    assert finding["mend"] == "ansible -i hosts.json here -b -m ansible.builtin.command -a true"
+
+
+# -- the table -----------------------------------------------------------------------------------
+
+
+def finding(severity: str = "error", mend: str = "systemctl reboot") -> Finding:
+    return Finding("gpu1", severity, "The clock is not synchronised.", mend, "some_code")
+
+
+def test_the_table_is_readable_and_commands_are_whole() -> None:
+    long = "apt-get install --yes " + " ".join(f"package-{number}" for number in range(20))
+    lines = _doctor_report.table([finding(mend=long)], ["edge1", "gpu1"]).splitlines()
+    assert lines[2] == "  gpu1  error     The clock is not synchronised."
+    assert lines[3].strip() == long
+    assert lines[-1] == "  Nothing found on edge1."
+
+
+def test_sentences_are_wrapped() -> None:
+    text = _doctor_report.table([finding(mend="Do this. " * 20 + "Done.")], ["gpu1"])
+    assert max(map(len, text.splitlines())) <= _doctor_report.WIDTH
+
+
+def test_where_nothing_is_found_one_line_says_so() -> None:
+    assert _doctor_report.table([], ["a", "b"]) == "2 hosts looked at, nothing found.\n"
+    assert _doctor_report.table([], ["a"]) == "1 host looked at, nothing found.\n"
+
+
+@pytest.mark.parametrize(
+    ("severities", "fail_on", "said"),
+    [
+        (["error", "error", "note"], "error", "2 errors, 1 note"),
+        (["warning", "note"], "error", ""),
+        (["warning", "note"], "warning", "1 warning, 1 note"),
+        (["note"], "warning", ""),
+        (["error"], "never", ""),
+        ([], "warning", ""),
+    ],
+)
+def test_the_exit_status_goes_by_severity(severities: list[str], fail_on: str, said: str) -> None:
+    failure = _doctor_report.failure([finding(each) for each in severities], fail_on)
+    assert failure == (f"The doctor found {said}; see the table above." if said else "")
+
+
+def test_findings_of_the_run_itself_have_their_sentences() -> None:
+    found = Findings("gpu1")
+    found.add("unreachable", reason="no route to host.")
+    found.add("unreadable", reason="read: /etc/cdi/nvidia.yaml is not UTF-8 text.")
+    assert [each.what for each in found] == [
+        "The host cannot be reached: no route to host.",
+        "The host could not be examined: read: /etc/cdi/nvidia.yaml is not UTF-8 text.",
+    ]
