@@ -85,13 +85,17 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         missing = below.missing if arguments["provision"] == "after" else []
         problems += [f"{hostname}: {problem}" for problem in below.problems or missing]
         warnings = [f"{hostname}: {note}" for note in [*planned.notes, *below.notes]]
-        return (
-            result
-            | {"plans": planned.plans, "provision": below.as_json()}
-            | {"planned": "driver" not in coming}
-            | ({"warnings": warnings} if warnings else {})
-            | report(problems, "the host")
-        )
+        result |= {"warnings": warnings} if warnings else {}
+        if problems:  # a person reads the sentences and not the plans above them
+            after = arguments["provision"] == "after"
+            untouched = "no instance was touched" if after else "nothing was changed"
+            return result | report(problems, "the host", untouched)
+        return result | {
+            "changed": False,
+            "plans": planned.plans,
+            "planned": "driver" not in coming,
+            "provision": below.as_json(),
+        }
 
     def _provision(
         self,

@@ -15,9 +15,9 @@ version_added: 0.3.0
 author:
   - The baremetal.vllm contributors (@baremetal-vllm)
 description:
-  - Names the packages, units, files and paths that M(baremetal.vllm.validate_host#module) judges
+  - Names the packages, units, files and paths that M(baremetal.vllm.validate_host) judges
     driver, Docker Engine, container toolkit and tuning by, as options of
-    M(baremetal.vllm.host_state#module).
+    M(baremetal.vllm.host_state).
 positional: wants_gpus
 options:
   _input:

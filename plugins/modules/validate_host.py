@@ -130,7 +130,7 @@ plans:
       values of the instance's own C(env) are not among them.
     - C(devices) has the CDI names of the GPUs for each replica. C(in_use) is a sentence where
       others leave too little memory for the instance to start, with what to do; else empty.
-  returned: always
+  returned: success
   type: dict
   sample:
     gpt-oss-20b:
@@ -153,17 +153,18 @@ plans:
       in_use: ""
 planned:
   description: Whether instances could be planned; V(false) while their driver is still to come.
-  returned: always
+  returned: success
   type: bool
   sample: true
 provision:
   description:
     - What O(provision) found, one key for each of C(driver), C(engine), C(toolkit) and C(tuning),
-      and C(needed), the keys of those that are not as they shall be. Each has C(problems),
-      C(notes) and C(converged), and what its role needs to carry it out.
-  returned: always
+      with C(problems), C(notes), C(converged) and what its role needs to carry it out.
+    - C(parts) are the keys of those that this host needs at all, C(needed) of those that are not as
+      they shall be.
+  returned: success
   type: dict
-  sample: {engine: {problems: [], notes: [], converged: true}, needed: []}
+  sample: {engine: {problems: [], notes: [], converged: true}, parts: [engine], needed: []}
 msg:
   description: How many problems there are, then one line for each.
   returned: failure

@@ -147,7 +147,9 @@ def plan(facts: Mapping[str, Any], state: Mapping[str, Any], settings: Mapping[s
     daemon = _Daemon(host)
     problems += daemon.problems
     notes += packages["notes"] + daemon.notes
-    result = packages | daemon.result | {"start": host.needs_start(), "installed": host.is_there}
+    # A package that is removed may leave its unit masked or stopped.
+    start = host.needs_start() or bool(packages["remove"])
+    result = packages | daemon.result | {"start": start, "installed": host.is_there}
     work = ("source", "pin", "prerequisites", "packages", "remove", "hold", "configure", "start")
     return result | {
         "problems": problems,

@@ -56,7 +56,6 @@ def check_host(
             *planned.problems,
             *([] if "toolkit" in coming else _check_devices(state, wanted, planned)),
         ]
-        problems += [] if "engine" in coming else _check_engine(facts, state, wanted)
     problems += _check_forgotten(state, instances)
     problems += _check_models(state, wanted)
     problems += _check_ports(state, engines(wanted, planned.plans), ports, own_ports)
@@ -154,24 +153,6 @@ def _devices(instance: Instance, planned: HostPlans) -> list[str]:
     if devices is None:
         return gpu_devices(instance.get("gpus", "all")) or []
     return [device for replica in devices for device in replica]
-
-
-def _check_engine(
-    facts: Mapping[str, Any], state: Mapping[str, Any], wanted: Sequence[Instance]
-) -> list[str]:
-    """CDI came with Docker 25."""
-    if not any(gpu_devices(instance.get("gpus", "all")) for instance in wanted):
-        return []
-    version = (state.get("docker") or {}).get("version")
-    found = f"Docker {version}" if version else ""
-    if not version and facts.get("distribution_major_version") == "12":
-        found = "Debian 12's own Docker 20.10"
-    if not found or (version and int(version.partition(".")[0]) >= 25):
-        return []
-    return [
-        f"would run on {found}, which cannot give GPUs by CDI; install Docker 25 or newer and set"
-        " docker_engine_source: preinstalled, or use Debian 13."
-    ]
 
 
 def _check_forgotten(state: Mapping[str, Any], listed: Sequence[Instance]) -> list[str]:

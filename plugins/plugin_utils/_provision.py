@@ -83,7 +83,7 @@ class Provision:
     def as_json(self) -> dict[str, Any]:
         """Every part; one that this host does not need is as it shall be."""
         unneeded = {part: {"problems": [], "notes": [], "converged": True} for part in ROLES}
-        return {**unneeded, **self.plans, "needed": self.needed}
+        return {**unneeded, **self.plans, "parts": list(self.plans), "needed": self.needed}
 
 
 def provision(
@@ -119,8 +119,10 @@ def provision(
     for part in ("driver", "toolkit", "engine", "tuning"):
         if part in parts(is_gpu_host, wants_gpus):
             plans[part] = _MODULES[part].plan(facts, state, asked[part])
+        if part == "driver":
+            asked["toolkit"]["driver_changes"] = part in plans and not plans[part]["converged"]
         if part == "toolkit" and part in plans:
-            asked["engine"]["extra_options"] = plans[part].get("daemon_options", {})
+            asked["engine"]["extra_options"] = plans[part]["daemon_options"]
     return Provision(plans)
 
 
@@ -134,11 +136,12 @@ def _serving(state: Mapping[str, Any]) -> list[str]:
 
 
 def _uuids(gpu_info: Mapping[str, Any] | None) -> list[str] | None:
-    """UUIDs of the GPUs, MIG instances in place of the GPUs that are cut; None while unknown."""
+    """UUIDs of what CDI can give: of a GPU that is cut its instances; None while unknown."""
     if not gpu_info or gpu_info.get("state") != "ok":
         return None
     found = []
     for gpu in gpu_info.get("gpus") or []:
-        cut = (gpu.get("mig") or {}).get("instances") or []
-        found += [each["uuid"] for each in cut] or [gpu["uuid"]]
+        mig = gpu.get("mig") or {}
+        cut = mig.get("instances") or []
+        found += [each["uuid"] for each in cut] if mig.get("enabled") else [gpu["uuid"]]
     return found

@@ -32,6 +32,8 @@ RUN_BY = {
         "test_production_inventory"
     ),
     "ansible-playbook -i inventories/production playbooks/site.yml": "test_production_inventory",
+    "ansible-playbook -i inventories/production playbooks/doctor.yml": "test_production_doctor",
+    "make test-all": "itself",
     "ansible-doc baremetal.vllm.vllm_health": "part `build`",
     "journalctl -u vllm@<instance>": "test_gpu_host.py",
 }
@@ -49,8 +51,10 @@ def test_table_names_every_command_and_no_other() -> None:
     assert commands() == set(RUN_BY)
 
 
-def run(inventory: str, *arguments: str, extra: dict[str, Any]) -> subprocess.CompletedProcess[str]:
-    command = ["ansible-playbook", "-i", inventory, "playbooks/site.yml", *arguments]
+def run(
+    inventory: str, *arguments: str, extra: dict[str, Any], playbook: str = "site"
+) -> subprocess.CompletedProcess[str]:
+    command = ["ansible-playbook", "-i", inventory, f"playbooks/{playbook}.yml", *arguments]
     return subprocess.run(
         [*command, "-e", json.dumps(extra)],
         cwd=ROOT,
@@ -98,6 +102,24 @@ def test_production_inventory_is_refused_with_the_keys_of_the_example() -> None:
     done = run("inventories/production", extra={})
     assert done.returncode == 2
     assert "vllm_api_key is a placeholder that everyone knows" in done.stdout + done.stderr
+
+
+def test_production_doctor() -> None:
+    """Hosts that do not exist are findings, and errors."""
+    done = run("inventories/production", playbook="doctor", extra={})
+    assert done.returncode == 2, done.stdout + done.stderr
+    said = re.findall(
+        r"^ +(\S+\.example\.net) +error +The host cannot be reached", done.stdout, re.M
+    )
+    assert len(said) == 6, done.stdout
+
+
+def test_doctor_finds_nothing_wrong_with_the_lab() -> None:
+    """A lab host's clock is that of the machine below, whose daemon it does not see."""
+    done = run("inventories/demo", playbook="doctor", extra={})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " error " not in done.stdout
+    assert re.findall(r"warning +(.*)", done.stdout) in ([], 3 * ["The clock is not synchronised."])
 
 
 def test_models_as_the_homelab_asks() -> None:

@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from conftest import LAB, ROOT, Run, lab_host, playbook
@@ -16,6 +19,8 @@ from conftest import LAB, ROOT, Run, lab_host, playbook
 VENDOR: dict[str, Any] = json.loads((ROOT / ".cache/lab/vendor.json").read_text())
 KEYS = VENDOR["keys"]
 DRIVER, NEWER = "580.178.04", "580.190.08"
+FLEET = ("l4", "h100")
+LIMIT = ("--limit", ",".join(FLEET))
 BOOT_SECONDS = 60
 
 
@@ -122,6 +127,28 @@ def provision(machine: Machine, *arguments: str, **variables: Any) -> Run:
 def assert_changes_nothing(machine: Machine, run: Run) -> None:
     assert run.code == 0, run.output
     assert run.recap(machine.name)["changed"] == 0, run.output
+
+
+@functools.cache
+def fleet() -> Run:
+    """Bring three virgin machines to tokens with site.yml, once in a run of the tests."""
+    machines = [Machine(name) for name in FLEET]
+    for machine in machines:
+        machine.renew()
+    run = playbook("site", *LIMIT)
+    assert run.code == 0, run.output
+    return run
+
+
+def findings(machine: Machine, **variables: Any) -> dict[str, dict[str, str]]:
+    """What doctor.yml finds on a machine, by code."""
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory, "doctor.json")
+        told = {"doctor_json": str(file), "doctor_fail_on": "never", **variables}
+        run = playbook("doctor", "--limit", machine.name, extra=told)
+        assert run.code == 0, run.output
+        found = json.loads(file.read_text())["findings"]
+    return {finding["code"]: finding for finding in found}
 
 
 def sentence(text: str) -> str:

@@ -23,9 +23,7 @@ def machine() -> Iterator[Machine]:
     """A machine whose kernel has loaded nouveau, as Debian's does for a card that it knows."""
     found = Machine("spare")
     found.renew(nouveau=True)
-    found.run(
-        f"sed -i -E 's/^(deb .*) main$/\\1 {COMPONENTS}/' /etc/apt/sources.list"
-    )
+    found.run(f"sed -i -E 's/^(deb .*) main$/\\1 {COMPONENTS}/' /etc/apt/sources.list")
     if "non-free" not in found.run("apt-get -qq update; apt-cache policy"):
         pytest.skip("the hosts reach no Debian archive with non-free packages")
     yield found

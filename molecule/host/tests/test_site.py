@@ -7,27 +7,21 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import SCENARIO, Run, playbook
-from machines import Machine
+from conftest import SCENARIO, playbook
+from machines import FLEET, LIMIT, Machine, fleet
 
-MACHINES = [Machine(name) for name in ("l4", "h100", "b200")]
+MACHINES = [Machine(name) for name in FLEET]
 GIVEN = {
     "l4": "GPU-10000001-5a1d-4c1a-9d2e-000000000001",
     "h100": "GPU-1000000c-5a1d-4c1a-9d2e-00000000000c",
     "b200": "GPU-10000018-5a1d-4c1a-9d2e-000000000018",
 }
-LIMIT = ("--limit", ",".join(machine.name for machine in MACHINES))
 each = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def site() -> Run:
-    """One run, from virgin machines."""
-    for machine in MACHINES:
-        machine.renew()
-    run = playbook("site", *LIMIT)
-    assert run.code == 0, run.output
-    return run
+def site() -> None:
+    fleet()
 
 
 def given(machine: Machine) -> list[str]:

@@ -26,15 +26,19 @@ PACKAGES = ("*nvidia*", "libcuda1", "libnvsdm", "firmware-nvidia-gsp")
 TOOLKIT = "*nvidia-container*"
 RELEASES = {"l4": "12", "h100": "13"}
 CODENAMES = {"12": "bookworm", "13": "trixie"}
+VENDORS_OWN = "https://developer.download.nvidia.com/compute/cuda/repos"
 KEY_FILES = {"12": "3bf863cc.pub", "13": "8793F200.pub"}
 ENGINE_OLD, ENGINE = VENDOR["docker"]
 
 
 @pytest.fixture(scope="module", params=RELEASES)
 def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
-    """A machine as older set-ups leave it: sources and keys of the vendors in many places."""
+    """A machine as older set-ups leave it: sources and keys of the vendors in many places.
+
+    That with the L4 has booted with nouveau on top.
+    """
     found = Machine(request.param)
-    found.renew()
+    found.renew(nouveau=request.param == "l4")
     leave_older_setups(found)
     yield found
     found.show("key", "first")
@@ -54,10 +58,12 @@ def leave_older_setups(machine: Machine) -> None:
         "apt-get -qq update && apt-get -qq -y install gpg >/dev/null && "
         f"{key} | gpg --dearmor >/usr/share/keyrings/cuda-archive-keyring.gpg && "
         f"{key} | gpg --dearmor >/etc/apt/trusted.gpg.d/cuda.gpg && "
+        f"{key} | gpg --no-default-keyring --keyring /etc/apt/trusted.gpg --import && "
         f"curl --silent --fail {docker}/gpg >/etc/apt/keyrings/docker.asc && "
         f"echo 'deb [signed-by=/usr/share/keyrings/cuda-archive-keyring.gpg] {cuda(machine)}/ /'"
         f" >/etc/apt/sources.list.d/cuda-debian{release}-x86_64.list && "
         f"echo 'deb {cuda(machine)} /' >>/etc/apt/sources.list && "
+        f"echo 'deb {VENDORS_OWN}/debian{release}/x86_64/ /' >/etc/apt/sources.list.d/cuda.list && "
         f"echo 'deb [arch=amd64 signed-by=/etc/apt/keyrings/docker.asc] {docker}"
         f" {CODENAMES[release]} stable' >/etc/apt/sources.list.d/docker.list && "
         "printf 'Types: deb\\nURIs: %s\\nSuites: /\\nTrusted: yes\\n'"
@@ -88,6 +94,7 @@ def test_driver_engine_and_toolkit_are_installed_and_run(machine: Machine) -> No
     assert run.code == 0, run.output
     assert driver_versions(machine) == {f"{DRIVER}-1"}, machine.packages(*PACKAGES)
     assert machine.loaded() == DRIVER
+    assert machine.fails("test -e /sys/module/nouveau")
     assert machine.run("modinfo --field version nvidia") == DRIVER
     assert machine.packages("docker-ce", "docker-ce-cli") == {
         name: f"5:{ENGINE_OLD}-1~debian.{release}~{CODENAMES[release]}"
@@ -115,20 +122,22 @@ def test_fabric_manager_comes_with_nvswitches_alone(machine: Machine) -> None:
         assert machine.packages("nvidia-fabricmanager") == {}
 
 
-def test_older_setups_are_gone_and_apt_has_nothing_to_say(machine: Machine) -> None:
-    sources = machine.run("grep -rlE 'http://vendor' /etc/apt/sources.list*").split()
+def test_sources_of_older_setups_are_gone_and_apt_has_nothing_to_say(machine: Machine) -> None:
+    sources = machine.run("grep -rlE 'http://vendor|nvidia.com' /etc/apt/sources.list*").split()
     assert len(sources) == 3, sources
     assert all(path.endswith(".sources") for path in sources), sources
-    release = RELEASES[machine.name]
-    for path in (
-        f"/etc/apt/sources.list.d/cuda-debian{release}-x86_64.list",
-        "/etc/apt/sources.list.d/docker.list",
-        "/usr/share/keyrings/cuda-archive-keyring.gpg",
-        "/etc/apt/trusted.gpg.d/cuda.gpg",
-    ):
-        assert machine.fails(f"test -e {path}"), path
+    assert machine.fails("test -e /usr/share/keyrings/cuda-archive-keyring.gpg")
     said = machine.run("apt-get update 2>&1")
     assert not [line for line in said.splitlines() if line.startswith(("W:", "E:"))], said
+
+
+def test_keys_of_older_setups_are_trusted_no_more(machine: Machine) -> None:
+    """What apt-key took in is trusted for every repository."""
+    left = machine.run(
+        "cat /etc/apt/trusted.gpg /etc/apt/trusted.gpg.d/*.gpg 2>/dev/null"
+        " | gpg --show-keys --with-colons"
+    )
+    assert KEYS["cuda"]["first"] not in left
 
 
 def test_second_run_changes_nothing(machine: Machine) -> None:

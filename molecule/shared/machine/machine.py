@@ -14,6 +14,7 @@ only; modules are found and told apart by the host's own kmod, from what DKMS re
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -142,8 +143,26 @@ def boot() -> None:
     _firmware(settings.get("secure_boot"), settings.get("enrolled", False))
     (RUN / "booted").touch()
     for alias in sorted({shown["modalias"] for _, shown in devices()}):
-        # What udev does: by alias, and with the blacklists.
-        subprocess.run(["modprobe", "--use-blacklist", "--quiet", alias], check=False)
+        _load_for(alias)
+
+
+def _load_for(alias: str) -> None:
+    """What udev does for a device: all modules with its alias, but for the blacklisted.
+
+    Not by modprobe, which would first load what a real nouveau depends on, into a real kernel.
+    """
+    blacklisted = {
+        line.split()[1] for line in _modprobe("--showconfig") if line.startswith("blacklist ")
+    }
+    for module in _modprobe("--resolve-alias", alias):
+        if module in ("nouveau", "nvidia") and module not in blacklisted:
+            with contextlib.suppress(Refused):
+                insert(module)
+
+
+def _modprobe(*arguments: str) -> list[str]:
+    done = subprocess.run(["modprobe", *arguments], capture_output=True, text=True, check=False)
+    return done.stdout.splitlines()
 
 
 def _installed_kernel() -> str:

@@ -9,12 +9,13 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner import gpus, models
+from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner import fit, gpus, models
 from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.plan import as_json, plan
 from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner.types import (
     GIB,
@@ -108,6 +109,26 @@ def test_a_larger_step_never_costs_requests_that_are_wanted(gib: float) -> None:
     (l4,) = gpus.gpu_set("l4", 1)
     found = plan((replace(l4, memory_bytes=round(gib * GIB)),), SMALL, "throughput", NEW)
     assert found.kv_cache.concurrency >= 8
+
+
+def test_a_larger_step_costs_a_fifth_of_the_requests_at_most() -> None:
+    """Two of these cards hold fewer than eight requests of 8,192 tokens with any batch."""
+    found = planned("rtx4080", 2, "Qwen/Qwen3-8B", "throughput", "0.12.0")
+    asked: dict[str, Any] = {"max-num-seqs": 64, "max-num-batched-tokens": 1024}
+    most = planned("rtx4080", 2, "Qwen/Qwen3-8B", "throughput", "0.12.0", asked)
+    assert found.flags["max-num-seqs"] == 128
+    assert 0.8 < found.kv_cache.concurrency / most.kv_cache.concurrency < 1
+    assert most.kv_cache.concurrency < 8
+
+
+def test_a_smaller_step_is_worth_a_plan_that_is_not_thin() -> None:
+    model = "meta-llama/Llama-3.1-8B-Instruct"
+    found = planned("rtx3090", 1, model, "long_context", "0.12.0")
+    asked = {"max-num-seqs": 16, "max-num-batched-tokens": 2048}
+    thin = planned("rtx3090", 1, model, "long_context", "0.12.0", asked)
+    assert found.flags["max-model-len"] == thin.flags["max-model-len"]
+    spare = [each.memory.kv - each.kv_cache.needed_bytes for each in (found, thin)]
+    assert spare[1] < GIB / 2 < spare[0]
 
 
 @pytest.mark.parametrize("count", [4, 8])
@@ -920,6 +941,30 @@ def test_a_refusal_takes_under_five_milliseconds(
 ) -> None:
     refused(question[0], question[1], question[2], question[3], options=question[4])
     assert seconds(*question) < 0.005
+
+
+@pytest.mark.parametrize(
+    ("gpu", "model", "options"),
+    [
+        ("rtx5080", BIG, {"gpu-memory-utilization": 0.3, "stream-interval": 4}),
+        ("h100-80", SMALL, {"gpu-memory-utilization": 0.1, "kv-cache-memory-bytes": 1000}),
+    ],
+)
+def test_what_cannot_fit_is_measured_once(
+    gpu: str, model: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the smallest batches; no larger ones are tried, and no question is asked twice."""
+    asked: list[tuple[Any, ...]] = []
+    measure = fit.measure
+
+    def measured(request: fit.Request, drafted: Mapping[str, Any]) -> fit.Fit:
+        board = [(gpu.name, gpu.uuid, gpu.memory_bytes) for gpu in request.gpus]
+        asked.append((board, request.model.name, sorted(drafted.items()), list(request.options)))
+        return measure(request, drafted)
+
+    monkeypatch.setattr(fit, "measure", measured)
+    refused(gpu, 1, model, "throughput", options=options)
+    assert len(asked) == len({repr(each) for each in asked}) > 2
 
 
 def test_the_slowest_plan_of_the_catalogue_takes_under_five_milliseconds() -> None:
