@@ -31,8 +31,8 @@ options:
       - What the instances of a host share. C(release), C(image) (by digest) and C(listen_address)
         are required.
       - C(container_user), C(shm_size_gib), C(shutdown_timeout), C(http_keep_alive),
-        C(ready_timeout), C(state_directory), C(config_directory) and C(log_level) default to what
-        the role's variables of the same names default to.
+        C(ready_timeout), C(state_directory), C(config_directory), C(numa_pinning) and
+        C(log_level) default to what the role's variables of the same names default to.
       - C(secrets_file) defaults to C(<config_directory>/<name>.secrets). C(secrets_digest) enters
         the release, so that a rotated secret makes a new one.
     type: dict

@@ -336,6 +336,16 @@ def model_config(directory: str) -> JSONObject:
     }
 
 
+def numa_cpus(root: str = "/") -> dict[str, str]:
+    """Return the processors of every NUMA node (`0-31,64-95`), nothing where there are no nodes."""
+    found = {}
+    for node in glob.glob(below(root, "/sys/devices/system/node/node[0-9]*")):
+        cpus = text_of(f"{node}/cpulist").strip()
+        if cpus:
+            found[os.path.basename(node)[len("node") :]] = cpus
+    return found
+
+
 def memory(root: str = "/") -> JSONObject:
     """Return total and available memory in bytes."""
     values = {}

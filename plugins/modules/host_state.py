@@ -260,6 +260,10 @@ host_state:
       description: Number of logical processors.
       type: int
       sample: 64
+    numa_cpus:
+      description: Logical processors by NUMA node, as the kernel lists them.
+      type: dict
+      sample: {'0': '0-31,64-95', '1': '32-63,96-127'}
     nvidia_gpus:
       description: Number of NVIDIA display controllers on the PCI bus, with or without a driver.
       type: int
@@ -462,6 +466,7 @@ class Reader:
             disks={path: host.disk(path) for path in wanted["disks"]},
             memory=host.memory(root),
             cpus=os.cpu_count(),
+            numa_cpus=host.numa_cpus(root),
             cdi_devices=host.cdi_devices(root),
             model_configs={path: host.model_config(path) for path in wanted["model_configs"]},
             listening=host.listening(wanted["ports"], root),

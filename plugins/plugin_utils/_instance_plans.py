@@ -69,12 +69,14 @@ class Host:
     :param model_configs: directory -> ``config`` and ``checkpoint_bytes``, as host_state has them.
     :param cdi_devices: qualified names of the host's CDI specifications.
     :param own_containers: ids of the containers of this collection's instances.
+    :param numa_cpus: NUMA node -> its processors, as the kernel lists them (``0-31,64-95``).
     """
 
     gpu_info: Mapping[str, Any] | None = None
     model_configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     cdi_devices: Sequence[str] = ()
     own_containers: Collection[str] = ()
+    numa_cpus: Mapping[str, str] = field(default_factory=dict)
 
 
 def plan_on(
@@ -91,6 +93,7 @@ def plan_on(
         model_configs=state.get("model_configs") or {},
         cdi_devices=state.get("cdi_devices") or [],
         own_containers=frozenset(each["id"] for each in containers if each),
+        numa_cpus=state.get("numa_cpus") or {},
     )
     return plan_instances(instances, host, release, shutdown_timeout)
 
@@ -147,8 +150,18 @@ def _written(question: _Question, planned: Plan, host: Host) -> dict[str, Any]:
     return {
         **plan.as_json(planned),
         "devices": [_cdi_names(uuids, question.gpus, host) for uuids in planned.devices],
+        "cpusets": [_cpuset(uuids, question.gpus, host) for uuids in planned.devices],
         "in_use": question.in_use(planned),
     }
+
+
+def _cpuset(uuids: Sequence[str], gpus: Sequence[Gpu], host: Host) -> dict[str, str] | None:
+    """Processors and memory near a replica's GPUs, None where there is no choice or no one node."""
+    nodes = {gpu.numa_node for gpu in gpus if gpu.uuid in uuids}
+    node = str(nodes.pop()) if len(nodes) == 1 else ""
+    if len(host.numa_cpus) < 2 or not host.numa_cpus.get(node):
+        return None
+    return {"cpus": host.numa_cpus[node], "mems": node}
 
 
 def without_values(planned: Plan, env: Iterable[str]) -> Plan:

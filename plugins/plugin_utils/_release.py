@@ -68,6 +68,7 @@ class Settings:
     secrets_digest: str = ""  # a rotated secret makes a new release
     log_level: str = "INFO"
     ready_timeout: int = 1800
+    numa_pinning: bool = False  # keep to the processors and the memory near the GPUs
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Settings:
@@ -181,6 +182,13 @@ class _Engine:
         if planned is None:
             return gpu_devices(self.instance.get("gpus", "all")) or []
         return list(planned[self.replica - 1])
+
+    @property
+    def cpuset(self) -> Mapping[str, str] | None:
+        """Processors and memory of the NUMA node that its GPUs are at, where they are at one."""
+        planned = self.plan.get("cpusets")
+        found: Mapping[str, str] | None = planned[self.replica - 1] if planned else None
+        return found
 
 
 def _unplanned(instance: Mapping[str, Any], release: str) -> Mapping[str, Any]:
@@ -350,6 +358,9 @@ def _run(engine: _Engine, shared: Settings, directory: str, publish: str) -> str
     else:
         arguments.append(("--mount", _mount(f"{state}/models", _HUB)))
     arguments += [("--device", f"nvidia.com/gpu={device}") for device in engine.devices]
+    if shared.numa_pinning and engine.cpuset:
+        near = engine.cpuset
+        arguments.append(("--cpuset-cpus", near["cpus"], "--cpuset-mems", near["mems"]))
     arguments += [(shared.image,), ("--config", _CONFIG)]
     head = f"#!/bin/sh\n# Managed by Ansible (baremetal.vllm): runs the vLLM instance {name}.\n"
     command = "exec /usr/bin/docker run"

@@ -82,6 +82,11 @@ class Machine:
             time.sleep(0.1)
         raise AssertionError(f"{self.name} has not booted after {BOOT_SECONDS} s")
 
+    def wait_for_engine(self) -> None:
+        """Wait until its engine answers."""
+        health = "curl --silent --fail http://127.0.0.1:8000/health"
+        self.run(f"for _ in $(seq 300); do {health} && exit; sleep 1; done; exit 1")
+
     def started(self) -> str:
         return docker("inspect", "--format", "{{.State.StartedAt}}", self.container)
 

@@ -68,6 +68,7 @@ def test_container_keeps_its_gpu_over_a_daemon_reload(machine: Machine) -> None:
 
 @each
 def test_engine_answers(machine: Machine) -> None:
+    machine.wait_for_engine()
     asked = {"model": SCENARIO.instance, "prompt": "One", "max_tokens": 2}
     answer = machine.run(
         "curl --silent --fail http://127.0.0.1:8000/v1/completions"
@@ -101,8 +102,5 @@ def test_driver_is_not_changed_under_a_serving_engine() -> None:
 @each
 def test_machine_serves_again_after_a_power_cut(machine: Machine) -> None:
     machine.cut_power()
-    machine.run(
-        "for _ in $(seq 300); do curl -sf http://127.0.0.1:8000/health && exit; sleep 1; done;"
-        " exit 1"
-    )
+    machine.wait_for_engine()
     assert given(machine) == [GIVEN[machine.name]]

@@ -97,6 +97,7 @@ def _run_with_docker(client: Any, arguments: argparse.Namespace) -> int:
         hub.ensure(client)
         if any(settings.HOSTS[host].gpus for host in chosen):
             vendor.ensure(client)
+            images.remove_outdated(client)
         hosts.up(client, arguments.name, chosen, _say)
     elif arguments.command == "down":
         hosts.down(client, arguments.name, _say)

@@ -23,6 +23,7 @@ import stat
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ RUN = Path("/run/lab-machine")
 GPUS = HOME / "gpus.txt"
 CONFIGURATION = HOME / "machine.json"
 KERNEL_RELEASE = HOME / "kernel-release"
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 NVML = RUN / "nvml.txt"
 """What the stand-in for NVML reads: there while the module is loaded."""
 
@@ -135,11 +137,14 @@ def boot() -> None:
         directory.mkdir()
         for name, value in shown.items():
             (directory / name).write_text(value if name == "vpd" else f"{value}\n")
-    shown = Path("/proc/modules")  # not there where this machine's kernel knows no modules
-    (RUN / "modules").write_text(shown.read_text() if shown.exists() else "")
-    if shown.exists():
-        _mount(str(RUN / "modules"), str(shown), "--bind")
+    listed = Path("/proc/modules")  # not there where this machine's kernel knows no modules
+    (RUN / "modules").write_text(listed.read_text() if listed.exists() else "")
+    if listed.exists():
+        _mount(str(RUN / "modules"), str(listed), "--bind")
     _mount(str(KERNEL_RELEASE), "/proc/sys/kernel/osrelease", "--bind")
+    # The journal tells boots apart by it, and a container would keep that of this machine.
+    (RUN / "boot-id").write_text(f"{uuid.uuid4()}\n")
+    _mount(str(RUN / "boot-id"), str(BOOT_ID), "--bind")
     _firmware(settings.get("secure_boot"), settings.get("enrolled", False))
     (RUN / "booted").touch()
     for alias in sorted({shown["modalias"] for _, shown in devices()}):
@@ -346,20 +351,18 @@ def change(assignment: str) -> None:
 
 def log(line: str) -> None:
     """Write a line into the journal as the kernel's own, in this boot."""
-    remote = next(
-        (found for found in Path("/usr/lib/systemd").glob("systemd-journal-remote")),
-        Path("/lib/systemd/systemd-journal-remote"),
-    )
-    journal = Path("/run/log/journal", Path("/etc/machine-id").read_text().strip())
-    if not remote.exists() or not journal.is_dir():
+    remote = Path("/lib/systemd/systemd-journal-remote")
+    machine_id = Path("/etc/machine-id").read_text().strip()
+    journals = [Path(below, "log/journal", machine_id) for below in ("/var", "/run")]
+    journal = next((found for found in journals if found.is_dir()), None)
+    if not journal:  # early in the boot
         print(line, file=sys.stderr)
         return
     now = time.time_ns() // 1000
-    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
     entry = {
         "__REALTIME_TIMESTAMP": now,
         "__MONOTONIC_TIMESTAMP": time.monotonic_ns() // 1000,
-        "_BOOT_ID": boot_id,
+        "_BOOT_ID": BOOT_ID.read_text().strip().replace("-", ""),
         "_TRANSPORT": "kernel",
         "_HOSTNAME": os.uname().nodename,
         "_MACHINE_ID": journal.name,

@@ -154,17 +154,21 @@ class TestImages:
         assert images.base("bookworm") != before[0]
         assert images.registry() != before[1]
 
-    @pytest.mark.parametrize("suite", settings.SUITES)
+    def test_a_machine_is_made_of_the_release_before_the_dash(self) -> None:
+        assert {images.release(suite) for suite in settings.MACHINES} == {*settings.SUITES}
+
+    @pytest.mark.parametrize("suite", [*settings.SUITES, *settings.MACHINES])
     def test_what_a_host_installs_later_is_downloaded_only(self, suite: str) -> None:
         recipe = images.recipe(suite)
         (included,) = [part for part in recipe if part.startswith("--include=")]
         (fetched,) = [part for part in recipe if "--download-only" in part]
-        for package in settings.SUITES[suite].prefetched:
+        for package in {**settings.SUITES, **settings.MACHINES}[suite].prefetched:
             assert package not in included.partition("=")[2].split(",")
             assert package in fetched.split()
 
     def test_every_host_has_an_image(self) -> None:
-        assert {host.suite for host in settings.HOSTS.values()} <= set(settings.SUITES)
+        suites = {*settings.SUITES, *settings.MACHINES}
+        assert {host.suite for host in settings.HOSTS.values()} <= suites
         assert settings.REGISTRY_SUITE in settings.SUITES
 
     def test_cleaning_knows_the_lab_s_images_from_those_of_others(self) -> None:
@@ -174,8 +178,12 @@ class TestImages:
 
 
 class TestHosts:
-    def test_no_choice_is_all_hosts(self) -> None:
-        assert hosts.choose("") == list(settings.HOSTS)
+    def test_no_choice_is_all_hosts_but_the_machines(self) -> None:
+        assert hosts.choose("") == ["gpu1", "gpu2", "edge1"]
+
+    def test_machines_come_where_they_are_named(self) -> None:
+        assert hosts.choose("l4,h100") == ["l4", "h100"]
+        assert all(settings.HOSTS[name].gpus for name in ("l4", "h100"))
 
     def test_a_choice_is_a_list_of_names(self) -> None:
         assert hosts.choose("edge1,gpu2") == ["edge1", "gpu2"]

@@ -79,7 +79,7 @@ def test_a_virgin_host_answers_everything(tmp_path: Path, monkeypatch: pytest.Mo
     }
     assert state["memory"] == {"total_bytes": None, "available_bytes": None}
     assert (state["nvidia_gpus"], state["cdi_devices"], state["listening"]) == (0, [], [])
-    assert (state["held"], state["unfinished"]) == ([], [])
+    assert (state["held"], state["unfinished"], state["numa_cpus"]) == ([], [], {})
     assert state["kernel"] == {
         "release": os.uname().release,
         "headers": False,
@@ -607,3 +607,11 @@ def test_a_model_without_a_configuration_is_an_answer(tmp_path: Path, content: s
     if content is not None:
         write(tmp_path / "config.json", content)
     assert host.model_config(str(tmp_path)) == {"config": None, "checkpoint_bytes": 0}
+
+
+def test_processors_are_listed_by_numa_node(tmp_path: Path) -> None:
+    for node, cpus in (("node0", "0-31"), ("node1", "32-63"), ("node2", "")):  # 2: memory alone
+        directory = tmp_path / "sys/devices/system/node" / node
+        directory.mkdir(parents=True)
+        (directory / "cpulist").write_text(f"{cpus}\n")
+    assert host.numa_cpus(str(tmp_path)) == {"0": "0-31", "1": "32-63"}

@@ -66,9 +66,9 @@ DRIVER = ("nvidia-driver-cuda", "nvidia-kernel-open-dkms", "nvidia-persistenced"
 UP = {"active": "active", "enabled": "enabled"}
 
 
-def host(base: dict[str, Any] = VIRGIN, **changes: Any) -> dict[str, Any]:
-    """A host like `base`; the keys of a changed dictionary are changed one by one."""
-    state = copy.deepcopy(base)
+def host(base: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    """A host like `base`, else a virgin one; of a changed dictionary the keys change one by one."""
+    state = copy.deepcopy(base or VIRGIN)
     for key, value in changes.items():
         state[key] = {**state[key], **value} if isinstance(value, dict) else value
     return state
@@ -104,8 +104,10 @@ def driven(version: str = WANTED, **changes: Any) -> dict[str, Any]:
     return host(state, **changes)
 
 
-def plan(state: dict[str, Any], facts: dict[str, Any] = DEBIAN, **settings: Any) -> dict[str, Any]:
-    return _driver.plan(facts, state, SETTINGS | settings)
+def plan(
+    state: dict[str, Any], facts: dict[str, Any] | None = None, **settings: Any
+) -> dict[str, Any]:
+    return _driver.plan(facts or DEBIAN, state, SETTINGS | settings)
 
 
 # -- what is decided -----------------------------------------------------------------------------

@@ -85,14 +85,16 @@ def distro() -> dict[str, str]:
 
 def state(
     packages: dict[str, str] | None = None,
-    daemon: Any = DEFAULTS,
+    daemon: Any = "the defaults",
     version: str | None = None,
     cdi: bool | None = None,
     files: dict[str, str] | None = None,
     paths: tuple[str, ...] = (),
-    service: dict[str, str] | None = RUNNING,
+    service: Any = "running",
 ) -> dict[str, Any]:
     """A host on which Docker runs; without `packages`, from nowhere that dpkg knows."""
+    daemon = DEFAULTS if daemon == "the defaults" else daemon
+    service = RUNNING if service == "running" else service
     installed = packages or {}
     unpacked = [
         f"/var/lib/dpkg/info/{name}.list"
@@ -130,8 +132,10 @@ def converged(**options: Any) -> dict[str, Any]:
     return state(**{"packages": ce(), "version": "29.9.0", "cdi": True, "files": ours()} | options)
 
 
-def plan(host: dict[str, Any], facts: dict[str, Any] = FACTS, **settings: Any) -> dict[str, Any]:
-    return _engine.plan(facts, host, SETTINGS | settings)
+def plan(
+    host: dict[str, Any], facts: dict[str, Any] | None = None, **settings: Any
+) -> dict[str, Any]:
+    return _engine.plan(facts or FACTS, host, SETTINGS | settings)
 
 
 def daemon(result: dict[str, Any]) -> dict[str, Any]:

@@ -98,6 +98,30 @@ def test_indices_stand_in_where_the_specification_has_no_uuids() -> None:
     assert planned.plans["gpt-oss-20b"]["devices"] == [["0"]]
 
 
+TWO_NODES = {"0": "0-15", "1": "16-31"}
+
+
+@pytest.mark.parametrize(
+    ("numa_cpus", "numa_node", "expected"),
+    [
+        (TWO_NODES, 1, {"cpus": "16-31", "mems": "1"}),
+        (TWO_NODES, None, None),
+        ({"0": "0-31"}, 0, None),
+        ({}, 0, None),
+    ],
+)
+def test_processors_are_those_near_the_gpu(
+    numa_cpus: dict[str, str], numa_node: int | None, expected: dict[str, str] | None
+) -> None:
+    planned = found(gpu_info=gpu_info(numa_node=numa_node), numa_cpus=numa_cpus)
+    assert planned.plans["gpt-oss-20b"]["cpusets"] == [expected]
+
+
+def test_gpus_at_two_nodes_are_pinned_to_none() -> None:
+    planned = found(ONE | {"options": {"tensor-parallel-size": 2}}, gpu_info=gpu_info(2, numa_node=1), numa_cpus=TWO_NODES)
+    assert planned.plans["gpt-oss-20b"]["cpusets"] == [None]
+
+
 @pytest.mark.parametrize(
     ("gpus", "devices"),
     [

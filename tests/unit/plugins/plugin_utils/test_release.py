@@ -284,6 +284,23 @@ def test_weights_are_mounted(model: str, mount: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("pinning", "cpuset", "flags"),
+    [
+        (True, {"cpus": "16-31", "mems": "1"}, (["16-31"], ["1"])),
+        (False, {"cpus": "16-31", "mems": "1"}, ([], [])),
+        (True, None, ([], [])),
+    ],
+)
+def test_a_container_keeps_near_its_gpus_if_asked(
+    pinning: bool, cpuset: dict[str, str] | None, flags: tuple[list[str], list[str]]
+) -> None:
+    plan = {"flags": {}, "env": {}, "replicas": 1, "devices": [["GPU-1"]], "cpusets": [cpuset]}
+    built = build(GPT, SETTINGS | {"numa_pinning": pinning}, plan)
+    arguments = split(built)
+    assert (values_of("--cpuset-cpus", arguments), values_of("--cpuset-mems", arguments)) == flags
+
+
+@pytest.mark.parametrize(
     ("gpus", "devices"),
     [
         ("all", ["nvidia.com/gpu=all"]),

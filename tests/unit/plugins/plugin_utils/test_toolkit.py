@@ -89,8 +89,10 @@ def devices(*names: str) -> dict[str, Any]:
     return {"cdi_devices": [f"nvidia.com/gpu={name}" for name in names]}
 
 
-def plan(host: dict[str, Any], facts: dict[str, Any] = FACTS, **settings: Any) -> dict[str, Any]:
-    return _toolkit.plan(facts, host, SETTINGS | settings)
+def plan(
+    host: dict[str, Any], facts: dict[str, Any] | None = None, **settings: Any
+) -> dict[str, Any]:
+    return _toolkit.plan(facts or FACTS, host, SETTINGS | settings)
 
 
 def to_do(result: dict[str, Any]) -> list[str]:
