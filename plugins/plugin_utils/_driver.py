@@ -74,7 +74,8 @@ def plan(facts: Mapping[str, Any], state: State, settings: Settings) -> dict[str
         - ``install``: whether apt has something to do; ``disturbs``: whether that would take the
           GPUs from programs; ``packages``: ``name`` or ``name=version-*``
           of what must be there; ``optional``: of what may; ``headers``: those of ``packages`` that
-          a kernel needs, by kernel
+          a kernel needs, by kernel; ``prebuilt``: what the names of packages with signed modules
+          begin with, before a kernel's release; empty where DKMS builds them
         - ``uninstall``: argv of another installer's removal, or empty; ``purge``: packages
         - ``hold``: names and globs of packages to hold
         - ``modules``: kernel modules to load beside nvidia; ``load``: whether to try nvidia
@@ -114,6 +115,7 @@ def _nothing(settings: Settings) -> dict[str, Any]:
         "packages": [],
         "optional": [],
         "headers": {},
+        "prebuilt": "",
         "uninstall": [],
         "purge": [],
         "hold": [],
@@ -144,10 +146,46 @@ def _preinstalled(state: State) -> dict[str, Any]:
             f"{promise} the loaded module is {module} and its library is {library or 'missing'};"
             f" reboot the host, {cure}."
         ]
+    elif _branch(module) < tables.OLDEST_BRANCH:
+        problems = [
+            f"{promise} the loaded module is {module}, and vLLM's images need branch"
+            f" {tables.OLDEST_BRANCH} or newer; upgrade it, or set nvidia_driver_source to"
+            " 'nvidia'."
+        ]
     else:
-        problems = []
+        problems = [f"{promise} {what}, {cure}." for what in _fabric_fault(state, module)]
     notes = _below_floor(module) if module else []
     return {"problems": problems, "notes": notes, "converged": not problems}
+
+
+def _switches(state: State) -> list[str]:
+    """Return the addresses of NVSwitches, or of the bridges that manage them."""
+    nvidia = state.get("nvidia") or {}
+    switches = [each["address"] for each in nvidia["devices"] if each["class"].startswith("0680")]
+    return [*switches, *(nvidia.get("switch_managers") or [])]
+
+
+def _fabric_fault(state: State, module: str) -> list[str]:
+    """Return what keeps GPUs behind NVSwitches from working, with what to do first."""
+    if not _switches(state):
+        return []
+    versions = {
+        match[0]
+        for name, version in state["packages"].items()
+        if re.fullmatch(r"nvidia-fabricmanager(-\d{3})?", name)
+        if version and (match := tables.DRIVER_VERSION.match(version))
+    }
+    if versions and module not in versions:
+        return [
+            f"the loaded module is {module} and the fabric manager {', '.join(sorted(versions))};"
+            " install the one of the same release"
+        ]
+    if ((state.get("services") or {}).get(FABRIC) or {}).get("active") != "active":
+        return [
+            f"the host has NVSwitches and {FABRIC} does not run; install the fabric manager of"
+            f" {module} and start it (systemctl enable --now {FABRIC})"
+        ]
+    return []
 
 
 def _bad_version(version: Any) -> list[str]:
@@ -159,8 +197,7 @@ def _bad_version(version: Any) -> list[str]:
     if _branch(version) < tables.OLDEST_BRANCH:
         return [
             f"nvidia_driver_version is {version}; vLLM's images need branch {tables.OLDEST_BRANCH}"
-            " or newer; choose such a release, or set nvidia_driver_source to 'preinstalled' to"
-            " keep an older driver."
+            " or newer; choose such a release."
         ]
     return []
 
@@ -230,25 +267,23 @@ class _Driver:
         )
         self._set = choose(system, self._branch)
         self._installed = driver_packages(state)
-        self._switches = [
-            device for device in self._nvidia["devices"] if device["class"].startswith("0680")
-        ]
         self._managers: Sequence[str] = self._nvidia.get("switch_managers") or []
 
     def plan(self) -> dict[str, Any]:
         headers = self._headers()
         packages = [*self._names(), *headers.values()]
         unmet = [name for name in packages if not self._is_met(name)]
-        purge, foreign = self._purge()
+        purge, foreign, other = self._purge()
         uninstall = [UNINSTALLER, "--silent"] if self._exists(UNINSTALLER) else []
         install = bool(unmet or purge or uninstall or self._unfinished())
-        # Packages that only come beside a driver that runs take nothing from anybody.
+        # Packages that only come beside a driver that runs take nothing from anybody. Without a
+        # release of ours nobody knows which one apt brings with them.
+        stays = self._wanted and runs(self._state, self._wanted)
         disturbs = bool(
             (loaded(self._state) or self._nvidia["library"])
-            and (foreign or uninstall or (install and not runs(self._state, self._wanted)))
+            and (foreign or uninstall or (install and not stays))
         )
-        # As far as that can be told before anything is installed.
-        reboot = reboot_reason(self._state, self._wanted or self._nvidia["library"])
+        reboot = self._foreseen(bool(foreign or other or uninstall))
         files = self._files()
         services = [PERSISTENCE, *([FABRIC] if self._has_switches else [])]
         result = _nothing(self._settings) | {
@@ -263,6 +298,7 @@ class _Driver:
             "packages": packages,
             "optional": self._optional(),
             "headers": headers,
+            "prebuilt": self._set.prebuilt,
             "uninstall": uninstall,
             "purge": purge,
             "hold": list(tables.GLOBS),
@@ -273,7 +309,9 @@ class _Driver:
         }
         result["problems"] = [
             *self._hopeless(),
-            *self._another_driver(foreign),
+            *self._outrun(),
+            *(another := list(self._another_driver(foreign, other))),
+            *([] if another else self._downgrade()),
             *self._unsigned(),
             *self._no_consent(reboot, install),
             *self._serves(reboot, disturbs),
@@ -290,6 +328,36 @@ class _Driver:
             or lacking_services(self._state, services)
         )
         return result
+
+    def _foreseen(self, replaced: bool) -> str | None:
+        """Return why a reboot will be needed, as far as that can be told before anything changes.
+
+        :param replaced: whether packages of another source or branch, or an installer's driver, go.
+        """
+        if self._left_behind():
+            return None
+        reason = reboot_reason(self._state, self._wanted or self._nvidia["library"])
+        module = loaded(self._state)
+        if reason or self._wanted or not module:
+            return reason
+        changes = self._system.startswith("Ubuntu") and _branch(module) != self._branch
+        if not (replaced or changes):
+            return None
+        return f"driver {module} is loaded, and the distribution's takes its place at a reboot only"
+
+    def _left_behind(self) -> list[str]:
+        """Return held packages that a newer kernel with a newer signed module has outrun."""
+        module, library = loaded(self._state), self._nvidia["library"]
+        if not (self._set.prebuilt and module and library and _branch(module) == self._branch):
+            return []
+        on_disk = self._nvidia["built"].get(self._kernel["release"])
+        if on_disk != module or numbers(library) >= numbers(module):
+            return []  # another module than the loaded one waits for a reboot
+        return sorted(
+            name
+            for name in self._installed
+            if tables.branch_of(name) == self._branch and not name.startswith(tables.PREBUILT)
+        )
 
     # -- what there is
 
@@ -318,7 +386,7 @@ class _Driver:
 
     @property
     def _has_switches(self) -> bool:
-        return bool(self._switches or self._managers)
+        return bool(_switches(self._state))
 
     # -- packages
 
@@ -340,7 +408,10 @@ class _Driver:
             match = re.fullmatch(r"linux-image-([a-z].*)", name)
             if match and not match[1].startswith("unsigned-"):
                 flavour = match[1].replace("virtual", "generic")
-                follow.append(f"{self._set.prebuilt or 'linux-headers-'}{flavour}")
+                # Kernel and headers are of one source, so of one version: backports stay out.
+                version = self._state["packages"][name]
+                headers = f"linux-headers-{flavour}" + (f"={version}" if version else "")
+                follow.append(f"{self._set.prebuilt}{flavour}" if self._set.prebuilt else headers)
         return [*(self._spec(name) for name in self._set.optional), *sorted(set(follow))]
 
     def _headers(self) -> dict[str, str]:
@@ -358,14 +429,22 @@ class _Driver:
                 needed[release] = f"linux-headers-{release}"
         return needed
 
-    def _purge(self) -> tuple[list[str], dict[str, str]]:
-        """Return the packages to remove, and those of them that need consent, by origin."""
+    def _purge(self) -> tuple[list[str], dict[str, str], list[str]]:
+        """Return the packages to remove; of them those from elsewhere, and those of a branch.
+
+        The second are by origin, and need consent. The third are of another branch and need it
+        where no release was asked for.
+        """
         foreign = tables.foreign(self._system, self._origin, self._installed)
         names = [spec.partition("=")[0] for spec in [*self._names(), *self._optional()]]
         other = tables.of_other_branch(self._system, self._branch, self._installed)
         pinning = [name for name in self._state["packages"] if name.startswith(tables.PINNING)]
         purge = {*foreign, *other, *pinning} - set(names)
-        return sorted(purge), {name: foreign[name] for name in sorted(purge & set(foreign))}
+        return (
+            sorted(purge),
+            {name: foreign[name] for name in sorted(purge & set(foreign))},
+            sorted(purge & set(other) - set(foreign)),
+        )
 
     # -- files
 
@@ -376,6 +455,7 @@ class _Driver:
         dpkg, machine = tables.ARCHITECTURES[self._facts.get("architecture", "x86_64")]
         address = self._settings["repository"] or f"{tables.REPOSITORY}/{directory}/{machine}"
         address = address.rstrip("/") + "/"
+        fingerprints = list(self._settings["key_fingerprints"] or [fingerprint])
         return {
             "name": NAME,
             "uris": [address],
@@ -383,8 +463,11 @@ class _Driver:
             "components": [],
             "architectures": [dpkg],
             "key_url": self._settings["key_url"] or f"{address}{key}",
-            "fingerprints": self._settings["key_fingerprints"] or [fingerprint],
-            "replaces": {"uris": [tables.REPOSITORY.partition("://")[2]], "keys": []},
+            "fingerprints": fingerprints,
+            "replaces": {
+                "uris": [tables.REPOSITORY.partition("://")[2]],
+                "keys": sorted({tables.WITHDRAWN_KEY, *fingerprints}),
+            },
             "state": "present",
         }
 
@@ -446,7 +529,16 @@ class _Driver:
                 f" {self._system} has none of its own; {cure}."
             )
 
-    def _another_driver(self, foreign: Mapping[str, str]) -> Iterator[str]:
+    def _outrun(self) -> Iterator[str]:
+        names = self._left_behind()
+        if names:
+            yield (
+                f"the kernel has brought module {loaded(self._state)}, and the libraries are still"
+                f" {self._nvidia['library']}; upgrade them (apt-get update && apt-get install"
+                f" --only-upgrade --allow-change-held-packages {' '.join(names)}), then run again."
+            )
+
+    def _another_driver(self, foreign: Mapping[str, str], other: Sequence[str]) -> Iterator[str]:
         nvidia = self._nvidia
         if self._settings["replace"]:
             stray = nvidia["library"] and not self._installed and not self._exists(UNINSTALLER)
@@ -464,8 +556,11 @@ class _Driver:
                 f"has driver {version} from NVIDIA's installer or a copy, not from packages, and"
                 f" nvidia_driver_source is {self._origin!r}; {cure} 'preinstalled' to keep it."
             )
+        # The distribution's source would replace any other set of its own just so.
+        kept = any(re.search(r"-server-open\b", name) for name in foreign)
+        kept = kept or (self._system == "Debian 13" and "nvidia-open-kernel-dkms" in foreign)
         words = {  # origin: what it is, what keeps it
-            "distro": ("from the distribution's packages", "distro"),
+            "distro": ("from the distribution's packages", "distro" if kept else "preinstalled"),
             "nvidia": ("from NVIDIA's repository", "nvidia"),
             "proprietary": ("with the proprietary kernel module", "preinstalled"),
         }
@@ -477,15 +572,46 @@ class _Driver:
                     f"has a driver {what} ({', '.join(names)}), and nvidia_driver_source is"
                     f" {self._origin!r}{brings}; {cure} {keep!r} to keep it."
                 )
+        if other and not self._wanted:
+            branches = {tables.branch_of(name) for name in other}
+            keep = ""
+            if len(branches) == 1 and min(branches) >= tables.OLDEST_BRANCH:
+                keep = f", or nvidia_driver_version to a release of {min(branches)} to keep it"
+            yield (
+                f"has a driver of branch {', '.join(map(str, sorted(branches)))}"
+                f" ({', '.join(other)}), and nvidia_driver_version asks for {self._branch}; set"
+                f" nvidia_driver_replace: true to have it removed{keep}."
+            )
+
+    def _downgrade(self) -> Iterator[str]:
+        """A newer driver that somebody else chose is not taken away by a default."""
+        there = [version for version in (loaded(self._state), self._nvidia["library"]) if version]
+        newest = max(there, key=numbers, default="")
+        if (
+            self._wanted
+            and numbers(newest) > numbers(self._wanted)
+            and not self._settings["replace"]
+            and not (self._state.get("read") or {}).get(PREFERENCES)
+        ):
+            yield (
+                f"has driver {newest}, which no run of this collection has pinned, and"
+                f" nvidia_driver_version is {self._wanted}, which is older; set"
+                f" nvidia_driver_version to '{newest}' to keep it, or nvidia_driver_replace: true"
+                " to have it replaced."
+            )
 
     def _unsigned(self) -> Iterator[str]:
         """Refuse before half of it is installed: a key is enrolled by a person at the console."""
         kernel = self._kernel
+        # Another's key, Canonical's or an installer's, says nothing of the one that DKMS signs by.
+        others = self._exists(UNINSTALLER) or any(
+            name.startswith(tables.PREBUILT) for name in self._installed
+        )
         if (
             not kernel["secure_boot"]
             or kernel.get("module_key_enrolled")
             or self._set.prebuilt
-            or self._nvidia["module"]  # this host has a key by which modules load
+            or (self._nvidia["module"] and not others)
         ):
             return
         make, certificate, other = "dkms generate_mok", "/var/lib/dkms/mok.pub", ""
@@ -547,9 +673,10 @@ class _Driver:
             )
         pending = pending_kernel(self._state)
         if pending and runs(self._state, self._wanted) and pending not in self._nvidia["built"]:
+            package = f"{self._set.prebuilt or 'linux-headers-'}{pending}"
             yield (
-                f"kernel {pending} boots next and has no driver; install linux-headers-{pending}"
-                " before the host is rebooted."
+                f"kernel {pending} boots next and has no driver; install {package} before the host"
+                " is rebooted."
             )
         if not self._settings["local"] or self._settings["reboot"] is not True:
             return

@@ -25,12 +25,15 @@ _REBOOT_YOURSELF = "reboot the host, then run again"
 def choose_packages(
     planned: Mapping[str, Any], table: str, refusal: str = ""
 ) -> dict[str, list[str]]:
-    """Turn the plan's packages into exact versions that the host's package lists have.
+    """Turn the plan's packages into what the host's package lists have.
+
+    The driver comes in an exact version; what has none in the plan is for apt to choose, which
+    knows the priorities of its archives.
 
     :param planned: what ``plan`` returned.
     :param table: output of ``apt-cache madison`` for all of them.
     :param refusal: what ``apt-get update`` complained of.
-    :return: ``install``: ``name=version`` in full; ``problems``: sentences.
+    :return: ``install``: ``name=version`` in full, or ``name``; ``problems``: sentences.
     """
     rows = _rows(table)
     kernel_of = {name: kernel for kernel, name in planned["headers"].items()}
@@ -40,15 +43,21 @@ def choose_packages(
         name, _equals, version = spec.partition("=")
         fitting = _fitting(rows, name, version, address)
         if fitting:
-            install.append(f"{name}={fitting[0]}")
+            install.append(f"{name}={fitting[0]}" if version else name)
         elif name in kernel_of:
             problems.append(_no_headers(name, kernel_of[name]))
         else:
             problems.append(_not_there(planned, rows, name, address, refusal))
     for spec in planned["optional"]:
         name, _equals, version = spec.partition("=")
-        fitting = _fitting(rows, name, version, address if version else "")
-        if fitting and not (version and _is_foreign(rows, name, fitting[0], address)):
+        if name.startswith("linux-"):
+            there = [row[1] for row in rows if row[0] == name]
+            install += [spec if version in there else name] if there else []
+            continue
+        fitting = _fitting(rows, name, version, address)
+        if fitting and not version:
+            install.append(name)
+        elif fitting and not _is_foreign(rows, name, fitting[0], address):
             install.append(f"{name}={fitting[0]}")
     return {"install": install, "problems": problems}
 
@@ -131,19 +140,19 @@ def progress(planned: Mapping[str, Any], state: State, rebooted: bool = False) -
     names = ", ".join(f"{user['process']} ({user['pid']})" for user in users[:5])
     return {
         "hold": to_hold(state),
-        "build": [] if done else unbuilt,
+        "build": [] if done or planned["prebuilt"] else unbuilt,
         "load": not loaded(state) and not kernel["nouveau"],
         "start": lacking_services(state, planned["services"]),
         "users": f"its GPUs are in use by {names}; stop that first, then run again."
         if users
         else None,
         "reboot": f"{reboot}; {_REBOOT_YOURSELF}." if reboot and not rebooted else None,
-        "unbootable": _unbootable(state, wanted) if reboot else None,
-        "problem": None if done else _problem(nvidia, kernel, wanted, reboot, rebooted),
+        "unbootable": _unbootable(planned, state, wanted) if reboot else None,
+        "problem": None if done else _problem(planned, state, wanted, reboot, rebooted),
     }
 
 
-def _unbootable(state: State, wanted: str | None) -> str | None:
+def _unbootable(planned: Mapping[str, Any], state: State, wanted: str | None) -> str | None:
     """A host whose next kernel has no module comes back without GPUs.
 
     dpkg does not mind when DKMS has passed over a kernel because it found no headers.
@@ -151,6 +160,11 @@ def _unbootable(state: State, wanted: str | None) -> str | None:
     release = kernels(state)[-1]
     if state["nvidia"]["built"].get(release) == wanted:
         return None
+    if planned["prebuilt"]:
+        return (
+            f"kernel {release} boots next and has no module of driver {wanted}; install"
+            f" {planned['prebuilt']}{release}, then run again."
+        )
     return (
         f"kernel {release} boots next and has no module of driver {wanted}; install"
         f" linux-headers-{release} and look at /var/lib/dkms/nvidia*/{wanted}/build/make.log, then"
@@ -159,13 +173,14 @@ def _unbootable(state: State, wanted: str | None) -> str | None:
 
 
 def _problem(
-    nvidia: Mapping[str, Any],
-    kernel: Mapping[str, Any],
+    planned: Mapping[str, Any],
+    state: State,
     wanted: str | None,
     reboot: str | None,
     rebooted: bool,
 ) -> str:
-    release, built = kernel["release"], nvidia["built"].get(kernel["release"])
+    nvidia, release = state["nvidia"], state["kernel"]["release"]
+    built = nvidia["built"].get(release)
     module, library = (nvidia["module"] or {}).get("version"), nvidia["library"]
     if reboot:
         again = " The run has rebooted it already; look at `journalctl -k -b`." if rebooted else ""
@@ -182,6 +197,11 @@ def _problem(
         )
     if module:
         return f"module {module} and library {library} differ; {_REBOOT_YOURSELF}."
+    if built is None and planned["prebuilt"]:
+        return (
+            f"kernel {release} has no module of driver {wanted}; install"
+            f" {planned['prebuilt']}{release}, or boot a kernel that has it."
+        )
     if built is None:
         others = ", ".join(sorted(nvidia["built"])) or "no kernel"
         return (

@@ -42,12 +42,17 @@ def driver_packages(state: State) -> dict[str, str | None]:
 def to_hold(state: State) -> list[str]:
     """Return the driver's packages that apt would upgrade.
 
-    Modules that Ubuntu builds for each kernel are not among them: they must follow the kernel.
+    Modules that Ubuntu builds for each kernel are not among them: they must follow the kernel, and
+    what they need must follow them.
     """
+    packages = driver_packages(state)
+    follows: tuple[str, ...] = (tables.PREBUILT,)
+    if any(name.startswith(tables.PREBUILT) for name in packages):
+        follows += tables.PREBUILT_NEEDS
     return [
         name
-        for name, version in driver_packages(state).items()
-        if version and name not in state["held"] and not name.startswith(tables.PREBUILT)
+        for name, version in packages.items()
+        if version and name not in state["held"] and not name.startswith(follows)
     ]
 
 

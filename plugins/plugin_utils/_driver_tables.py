@@ -15,6 +15,9 @@ REPOSITORY = "https://developer.download.nvidia.com/compute/cuda/repos"
 # NVIDIA/apt-packaging-cuda-keyring README.
 _OLD_KEY = ("3bf863cc.pub", "EB693B3035CD5710E231E123A4B469963BF863CC")
 _NEW_KEY = ("8793F200.pub", "02182E60104FCDC26EAE1B8597A5D4CB8793F200")
+# The key before both, withdrawn in April 2022 and still trusted where nobody removed it. Source:
+# NVIDIA's developer blog, "Updating the CUDA Linux GPG Repository Key".
+WITHDRAWN_KEY = "AE09FE4BBD223A84B2CCFCE3F60F4B3D7FA2AF80"
 REPOSITORIES = {
     "Debian 12": ("debian12", *_OLD_KEY),
     "Debian 13": ("debian13", *_NEW_KEY),
@@ -50,6 +53,8 @@ GLOBS = (
 )
 DRIVER_VERSION = re.compile(r"\d{3}\.\d{2,3}(\.\d{2,3})?")
 PREBUILT = "linux-modules-nvidia-"
+# What PREBUILT needs in its own release, so that it must follow the kernel too.
+PREBUILT_NEEDS = ("nvidia-kernel-common-", "nvidia-firmware-")
 PINNING = "nvidia-driver-pinning"  # NVIDIA's own way to pin; two ways would quarrel
 
 # Packages of Debian that the vendor's repository does not have, and the proprietary module.
@@ -65,8 +70,13 @@ _PROPRIETARY = re.compile(
     r"nvidia-kernel-(dkms|source)|cuda-drivers.*"
     r"|nvidia-(dkms|kernel-source|headless|headless-no-dkms|driver)(-\d{3})?(-server)?"
 )
+# Debian's metapackages take either module: it is the module's own package that tells.
+_PROPRIETARY_ON_DEBIAN = re.compile(r"nvidia-kernel-(dkms|source)")
+# Programs for a screen, which follow no driver: Ubuntu's have versions like those of NVIDIA's.
+_FOR_SCREENS = ("nvidia-settings", "libxnvctrl")
 _BRANCHED_ON_DEBIAN = ("nvidia-fabricmanager-", "nvidia-imex-", "libnvidia-nscq-", "libnvsdm-")
 _BRANCH = re.compile(r".*-(\d{3})(-server)?(-open)?(-\d{3}\..*)?")
+_BRANCH_OF_PREBUILT = re.compile(rf"{PREBUILT}(\d{{3}})-")
 
 
 @dataclass(frozen=True)
@@ -145,9 +155,10 @@ def foreign(system: str, source: str, installed: Mapping[str, Any]) -> dict[str,
     :param installed: the driver's packages and their versions.
     """
     found: dict[str, str] = {}
+    proprietary = _PROPRIETARY_ON_DEBIAN if system.startswith("Debian") else _PROPRIETARY
     for name, version in installed.items():
         origin = _origin(system, name, str(version or ""))
-        if source == "nvidia" and _PROPRIETARY.fullmatch(name):
+        if source == "nvidia" and proprietary.fullmatch(name):
             found[name] = "proprietary"
         elif origin and origin != source:
             found[name] = origin
@@ -159,6 +170,8 @@ def _origin(system: str, name: str, version: str) -> str:
 
     Ubuntu's own versions end in `-0ubuntu0.24.04.1` and the like, NVIDIA's in `-1ubuntu1`.
     """
+    if name.startswith(_FOR_SCREENS):
+        return ""
     if system.startswith("Ubuntu"):
         if "ubuntu0." in version or name.startswith(PREBUILT) or "-server" in name:
             return "distro"
@@ -178,6 +191,10 @@ def of_other_branch(system: str, branch: int, installed: Mapping[str, Any]) -> l
         for name in installed
         if system.startswith("Ubuntu") or name.startswith(_BRANCHED_ON_DEBIAN)
     ]
-    return [
-        name for name in suspects if (match := _BRANCH.fullmatch(name)) and int(match[1]) != branch
-    ]
+    return [name for name in suspects if branch_of(name) not in (0, branch)]
+
+
+def branch_of(name: str) -> int:
+    """Return the branch in a package's name, 0 where it has none."""
+    match = _BRANCH.fullmatch(name) or _BRANCH_OF_PREBUILT.match(name)
+    return int(match[1]) if match else 0

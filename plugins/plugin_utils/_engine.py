@@ -135,6 +135,8 @@ def plan(facts: Mapping[str, Any], state: Mapping[str, Any], settings: Mapping[s
         - `prerequisites`, `packages`, `remove`, `hold`: packages, each empty where nothing is to do
         - `daemon`: text of daemon.json; `apply`: commands behind it; `validate`: the command that
           judges it, or None; `configure` says whether any of it is to do
+        - `before`: `daemon`, `apply` and `validate` of what is to be in force before packages stop
+          Docker, or None: live-restore, by which containers live through it
         - `start`: whether the service is to be started or enabled
         - `brief`: what would be done to packages, in words, for check mode
     """
@@ -150,6 +152,8 @@ def plan(facts: Mapping[str, Any], state: Mapping[str, Any], settings: Mapping[s
     # A package that is removed may leave its unit masked or stopped.
     start = host.needs_start() or bool(packages["remove"])
     result = packages | daemon.result | {"start": start, "installed": host.is_there}
+    if not (result["packages"] or result["remove"]):
+        result["before"] = None
     work = ("source", "pin", "prerequisites", "packages", "remove", "hold", "configure", "start")
     return result | {
         "problems": problems,
@@ -175,6 +179,7 @@ def _nothing() -> JSON:
         "apply": [],
         "validate": None,
         "configure": False,
+        "before": None,
         "start": False,
         "brief": "",
     }
@@ -298,13 +303,13 @@ class _Host:
 
     def packages(self) -> JSON:
         """What to do about packages, with the problems and notes of that."""
-        problems = self._foreign_engine() or self._replacement()
+        problems = self._foreign_engine() or self._replacement() or self._foreign_version()
         if self.source == "preinstalled":
             return {"problems": problems + self._too_old(), "notes": []}
         work = self._from_docker() if self.source == "docker" else self._from_distribution()
         problems += self._too_old()
         changes = [*work["packages"], *work["remove"]]
-        if changes and self.is_there and self.serving:
+        if changes and not problems and self.is_there and self.serving:
             problems.append(
                 f"Docker would be stopped for {self._change(work)}, and {self.units}"
                 f" {'is' if len(self.serving) == 1 else 'are'} serving; stop what serves first"
@@ -342,6 +347,19 @@ class _Host:
             f"has {named}, and docker_engine_source is {self.source!r}; set docker_engine_replace:"
             " true to have them removed and that engine installed (containers and images stay, all"
             f" containers stop), or docker_engine_source: {keep} to keep them."
+        ]
+
+    def _foreign_version(self) -> list[str]:
+        """Docker's own engine in a version that somebody else chose: no pin of ours is there."""
+        found, wanted = self.version_of("docker-ce"), self.settings["version"]
+        chosen_here = self.text(PREFERENCES) != "" or self.settings.get("replace")
+        if self.source != "docker" or found in ("", wanted) or chosen_here:
+            return []
+        return [
+            f"has docker-ce {found}, which nothing of this collection has pinned, and"
+            f' docker_engine_version is {wanted}; set docker_engine_version: "{found}" or'
+            " docker_engine_source: preinstalled to keep it, or docker_engine_replace: true to have"
+            " it changed (Docker is restarted, under all containers of this host)."
         ]
 
     def _too_old(self) -> list[str]:
@@ -471,10 +489,22 @@ class _Daemon:
             self.problems.append(self._sentence(current, wanted))
         commands = self._commands(current, wanted)
         self.result = {
-            "daemon": json.dumps(wanted, indent=2, sort_keys=True) + "\n",
+            "daemon": _text(wanted),
             "apply": commands,
             "validate": self._validation(),
             "configure": wanted != current or bool(commands or host.text(PENDING)),
+            "before": self._before(current, wanted),
+        }
+
+    def _before(self, current: JSON, wanted: JSON) -> JSON | None:
+        """live-restore by itself, put in force by a reload; no key that would need a restart."""
+        lacks = current.get("live-restore") is not True or _RELOAD in self._pending()
+        if not (self._host.is_running and wanted.get("live-restore") is True and lacks):
+            return None
+        return {
+            "daemon": _text(current | {"live-restore": True}),
+            "apply": [_RELOAD],
+            "validate": self._validation(),
         }
 
     def _cdi(self, options: JSON) -> JSON:
@@ -554,6 +584,10 @@ class _Daemon:
         if not known or not self._host.exists(_DOCKERD):
             return None
         return f"dockerd --validate --config-file=%s{DAEMON_JSON}"
+
+
+def _text(options: JSON) -> str:
+    return json.dumps(options, indent=2, sort_keys=True) + "\n"
 
 
 def merged(base: Mapping[str, Any], more: Mapping[str, Any]) -> JSON:

@@ -23,6 +23,9 @@ PREFERENCES = f"/etc/apt/preferences.d/{NAME}"
 SPECIFICATION = "/var/run/cdi/nvidia.yaml"
 _SOURCES = f"/etc/apt/sources.list.d/{NAME}.sources"
 _BY_HAND = "/etc/cdi/nvidia.yaml"
+# CUDA does not start without it. The node is what a specification can name, and the module is what
+# makes it one of the driver.
+_UVM, _UVM_MODULE = "/dev/nvidia-uvm", "/sys/module/nvidia_uvm"
 # Entries as NVIDIA's manuals have had them through the years.
 _LEFTOVERS = tuple(
     f"/etc/apt/sources.list.d/{name}.list"
@@ -46,7 +49,7 @@ PATH_UNIT, SERVICE_UNIT = "nvidia-cdi-refresh.path", "nvidia-cdi-refresh.service
 PACKAGES = (*_ALL, "ca-certificates")
 SERVICES = (PATH_UNIT, SERVICE_UNIT)
 READS = (_SOURCES, PREFERENCES, SPECIFICATION)
-PATHS = (_BY_HAND, *_LEFTOVERS)
+PATHS = (_BY_HAND, _UVM, _UVM_MODULE, *_LEFTOVERS)
 
 KEY = "C95B321B61E88C1809C4F759DDCAE044F796ECB0"
 """Key of NVIDIA's repository for libnvidia-container and the toolkit."""
@@ -60,6 +63,8 @@ _KIND = "nvidia.com/gpu="
 _UUID = re.compile(r"(GPU|MIG)-.+")
 # What nvidia-ctk mounts into a container; the version is that of the driver it was made for.
 _LIBRARY = re.compile(r"/lib(?:cuda|nvidia-ml)\.so\.(\d+(?:\.\d+)+)")
+# Not /dev/nvidia-uvm-tools.
+_UVM_NAMED = re.compile(rf"{_UVM}(?![-\w])")
 
 JSON = dict[str, Any]
 
@@ -228,7 +233,17 @@ def _refresh(state: Mapping[str, Any], settings: Mapping[str, Any], packages: bo
         return "the toolkit changes"
     if settings.get("driver_changes"):
         return "the driver changes"
-    return stale(state, settings.get("gpu_uuids"))
+    return stale(state, settings.get("gpu_uuids")) or _without_uvm(state)
+
+
+def _without_uvm(state: Mapping[str, Any]) -> str:
+    """Why containers cannot compute by the specification, made before nvidia-uvm had its node."""
+    text = (state.get("read") or {}).get(SPECIFICATION) or ""
+    if not text or _UVM_NAMED.search(text):
+        return ""
+    if not (_exists(state, _UVM) and _exists(state, _UVM_MODULE)):
+        return ""
+    return f"the CDI specification does not name {_UVM}, without which CUDA does not start"
 
 
 def _is_kept(state: Mapping[str, Any]) -> bool:

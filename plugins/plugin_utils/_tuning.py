@@ -39,16 +39,16 @@ READS = (
 )
 PATHS: tuple[str, ...] = ()
 
-# Regular expressions that unattended-upgrades matches from the start of a package's name.
+# Regular expressions that unattended-upgrades matches from the start of a package's name. Modules
+# that Ubuntu builds for each kernel, and what they need in their own release, are none of them: a
+# new kernel comes all the same, and would come without a module.
 GUARDED_PACKAGES = (
-    "nvidia-",
+    "nvidia-(?!kernel-common-|firmware-)",
     "libnvidia-",
     "libcuda1$",
     "libnvcuvid1$",
     "libxnvctrl0$",
     "cuda-",
-    "linux-modules-nvidia-",
-    "linux-objects-nvidia-",
     "docker-ce",
     "docker[.]io$",
     "containerd",

@@ -19,7 +19,7 @@ from conftest import LAB, ROOT, Run, lab_host, playbook
 VENDOR: dict[str, Any] = json.loads((ROOT / ".cache/lab/vendor.json").read_text())
 KEYS = VENDOR["keys"]
 DRIVER, NEWER = "580.178.04", "580.190.08"
-FLEET = ("l4", "h100")
+FLEET = ("l4", "h100", "b200")
 LIMIT = ("--limit", ",".join(FLEET))
 BOOT_SECONDS = 60
 

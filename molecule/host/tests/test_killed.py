@@ -33,18 +33,19 @@ class Point:
         return f"{what} {self.seconds:g} s into '{self.task}'"
 
 
-# In the order in which a virgin machine meets them; each begins where the last one has ended.
+# In the order in which a virgin machine meets them; each begins where the last one has ended. What
+# apt does on the host goes on when the controller is killed, and ends with the power.
 POINTS = [
     Point("nvidia_driver : Bring the apt source and its key", 0.3),
     Point("nvidia_driver : Pin the release"),
     Point("nvidia_driver : Download the packages", 0.5, power=True),
-    Point("nvidia_driver : Install the packages", 2),
-    Point("nvidia_driver : Install the packages", 8, power=True),
-    Point("nvidia_driver : Load the modules", 0.1),
-    Point("docker_engine : Install", 2, power=True),
-    Point("docker_engine : Write daemon.json", 0.1),
-    Point("container_toolkit : Install", 1),
-    Point("container_toolkit : Refresh", 0.2, power=True),
+    Point("nvidia_driver : Install the packages", 2, power=True),
+    Point("nvidia_driver : Complete what dpkg was interrupted in", 1, power=True),
+    Point("nvidia_driver : Install the packages", 3),
+    Point("nvidia_driver : Hold the driver's packages", 0.1),
+    Point("docker_engine : Install the packages", 2, power=True),
+    Point("container_toolkit : Install the packages", 1),
+    Point("host_tuning : Write what guards and tunes the host", 0.1, power=True),
 ]
 
 

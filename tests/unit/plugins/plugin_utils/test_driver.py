@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from ansible_collections.baremetal.vllm.plugins.plugin_utils import _driver
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._driver_progress import (
@@ -104,6 +106,31 @@ def driven(version: str = WANTED, **changes: Any) -> dict[str, Any]:
     return host(state, **changes)
 
 
+UBUNTUS = "6.8.0-90-generic"
+
+
+def signed(branch: str = "580", version: str = OLD, **changes: Any) -> dict[str, Any]:
+    """An Ubuntu host with Secure Boot and modules that Canonical signed, and no key of DKMS."""
+    ubuntus = f"{version}-0ubuntu0.24.04.2"
+    state = host(
+        packages={
+            f"nvidia-headless-no-dkms-{branch}-server-open": ubuntus,
+            f"nvidia-utils-{branch}-server": ubuntus,
+            f"linux-modules-nvidia-{branch}-server-open-{UBUNTUS}": "6.8.0-90.91",
+            f"linux-modules-nvidia-{branch}-server-open-generic": "6.8.0-90.91",
+        },
+        kernel={"release": UBUNTUS, "secure_boot": True, "module_key_enrolled": False},
+        nvidia={
+            "module": {"version": version, "open": True},
+            "library": version,
+            "built": {UBUNTUS: version},
+        },
+    )
+    for name in VIRGIN["packages"]:
+        del state["packages"][name]
+    return host(state, **changes)
+
+
 def plan(
     state: dict[str, Any], facts: dict[str, Any] | None = None, **settings: Any
 ) -> dict[str, Any]:
@@ -120,7 +147,7 @@ def test_a_virgin_host_gets_the_driver_for_the_kernel_that_runs() -> None:
         *(f"{name}={WANTED}-*" for name in DRIVER),
         f"linux-headers-{RELEASE}",
     ]
-    assert found["optional"] == ["linux-headers-amd64"]
+    assert found["optional"] == ["linux-headers-amd64=6.1.187-1"]
     assert (found["install"], found["load"], found["reboot"]) == (True, True, None)
     assert (found["purge"], found["uninstall"], found["disturbs"]) == ([], [], False)
     assert found["services"] == ["nvidia-persistenced.service"]
@@ -137,7 +164,13 @@ def test_the_source_is_named_with_its_key() -> None:
         "architectures": ["amd64"],
         "key_url": f"{address}3bf863cc.pub",
         "fingerprints": ["EB693B3035CD5710E231E123A4B469963BF863CC"],
-        "replaces": {"uris": ["developer.download.nvidia.com/compute/cuda/repos"], "keys": []},
+        "replaces": {
+            "uris": ["developer.download.nvidia.com/compute/cuda/repos"],
+            "keys": [
+                "AE09FE4BBD223A84B2CCFCE3F60F4B3D7FA2AF80",
+                "EB693B3035CD5710E231E123A4B469963BF863CC",
+            ],
+        },
         "state": "present",
     }
     trixie = plan(VIRGIN, TRIXIE)["source"]
@@ -483,6 +516,32 @@ def test_a_driver_that_was_there_is_looked_at_only() -> None:
     ]
 
 
+def switched(active: str, fabric: dict[str, str]) -> dict[str, Any]:
+    """A host with NVSwitches, and with a driver and perhaps a fabric manager of the operator's."""
+    return host(
+        packages=fabric,
+        services={"nvidia-fabricmanager.service": {"active": active, "enabled": "enabled"}},
+        nvidia={
+            "devices": [H100, SWITCH],
+            "module": {"version": WANTED, "open": True},
+            "library": WANTED,
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    "fabric",
+    [
+        {},  # not from a package
+        {"nvidia-fabricmanager": f"{WANTED}-1"},
+        {"nvidia-fabricmanager-580": f"{WANTED}-0ubuntu0.24.04.1"},
+    ],
+)
+def test_a_fabric_manager_that_was_there_and_fits(fabric: dict[str, str]) -> None:
+    found = plan(switched("active", fabric), source="preinstalled")
+    assert (found["problems"], found["converged"]) == ([], True)
+
+
 # -- refusals: each has its sentence ---------------------------------------------------------------
 
 REFUSED: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]] = [
@@ -498,7 +557,7 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]] = [
         DEBIAN,
         {"version": "570.195.03"},
         "nvidia_driver_version is 570.195.03; vLLM's images need branch 580 or newer; choose such a"
-        " release, or set nvidia_driver_source to 'preinstalled' to keep an older driver.",
+        " release.",
     ),
     (
         VIRGIN,
@@ -648,6 +707,67 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]] = [
         f" {WANTED}; reboot the host, mend it, or set nvidia_driver_source to"
         " 'nvidia'.",
     ),
+    (
+        host(
+            nvidia={"module": {"version": "550.54.15", "open": True}, "library": "550.54.15"},
+        ),
+        DEBIAN,
+        {"source": "preinstalled"},
+        "nvidia_driver_source is 'preinstalled', but the loaded module is 550.54.15, and vLLM's"
+        " images need branch 580 or newer; upgrade it, or set nvidia_driver_source to 'nvidia'.",
+    ),
+    (
+        switched("inactive", {}),
+        DEBIAN,
+        {"source": "preinstalled"},
+        "nvidia_driver_source is 'preinstalled', but the host has NVSwitches and"
+        f" nvidia-fabricmanager.service does not run; install the fabric manager of {WANTED} and"
+        " start it (systemctl enable --now nvidia-fabricmanager.service), mend it, or set"
+        " nvidia_driver_source to 'nvidia'.",
+    ),
+    (
+        switched("active", {"nvidia-fabricmanager-580": f"{OLD}-1"}),
+        DEBIAN,
+        {"source": "preinstalled"},
+        f"nvidia_driver_source is 'preinstalled', but the loaded module is {WANTED} and the fabric"
+        f" manager {OLD}; install the one of the same release, mend it, or set"
+        " nvidia_driver_source to 'nvidia'.",
+    ),
+    (
+        driven("595.91.07", read={_driver.PREFERENCES: None}),
+        DEBIAN,
+        {"reboot": True},
+        "has driver 595.91.07, which no run of this collection has pinned, and"
+        f" nvidia_driver_version is {WANTED}, which is older; set nvidia_driver_version to"
+        " '595.91.07' to keep it, or nvidia_driver_replace: true to have it replaced.",
+    ),
+    (
+        signed(),
+        UBUNTU,
+        {"replace": True, "reboot": True},
+        "has Secure Boot on, which refuses a kernel module built here as long as its key is not"
+        " enrolled; switch Secure Boot off in the firmware, set nvidia_driver_source to 'distro'"
+        " for modules that Canonical signed, or install dkms, run `update-secureboot-policy"
+        " --new-key && mokutil --import /var/lib/shim-signed/mok/MOK.der`, reboot, choose Enroll"
+        " MOK at the console, then run again.",
+    ),
+    (
+        signed(packages={"nvidia-utils-580-server": None}, unfinished=["nvidia-utils-580-server"]),
+        UBUNTU,
+        {"source": "distro", "serving": ["vllm@a.service"]},
+        "needs another driver while vllm@a.service serves; stop it first (systemctl stop"
+        " vllm@a.service), then run again.",
+    ),
+    (
+        signed("595", "595.71.05"),
+        UBUNTU,
+        {"source": "distro", "reboot": True},
+        f"has a driver of branch 595 (linux-modules-nvidia-595-server-open-{UBUNTUS},"
+        " linux-modules-nvidia-595-server-open-generic, nvidia-headless-no-dkms-595-server-open,"
+        " nvidia-utils-595-server), and nvidia_driver_version asks for 580; set"
+        " nvidia_driver_replace: true to have it removed, or nvidia_driver_version to a release of"
+        " 595 to keep it.",
+    ),
 ]
 
 
@@ -744,11 +864,39 @@ def test_exact_versions_are_chosen_from_the_lists() -> None:
     assert found == {
         "install": [
             *(f"{name}={WANTED}-1" for name in DRIVER),
-            f"linux-headers-{RELEASE}=6.1.187-1",
+            f"linux-headers-{RELEASE}",
             "linux-headers-amd64=6.1.187-1",
         ],
         "problems": [],
     }
+
+
+def test_headers_are_of_the_kernels_archive_and_not_of_the_newest() -> None:
+    """Backports are enabled, and apt would leave them alone."""
+    backports = "http://deb.debian.org/debian trixie-backports/main amd64 Packages"
+    newer = ("linux-headers-amd64", "6.16.3-1~bpo13+1", backports)
+    same = ("linux-headers-amd64", "6.1.187-1", ARCHIVE)
+    assert choose_packages(plan(VIRGIN), table(*ALL, HEADERS, newer, same))["install"][-1] == (
+        "linux-headers-amd64=6.1.187-1"
+    )
+    # The archive has gone on: which of them it is apt knows.
+    other = ("linux-headers-amd64", "6.1.190-1", ARCHIVE)
+    assert choose_packages(plan(VIRGIN), table(*ALL, HEADERS, newer, other))["install"][-1] == (
+        "linux-headers-amd64"
+    )
+    assert choose_packages(plan(VIRGIN), table(*ALL, HEADERS))["install"][-1] == HEADERS[0]
+
+
+def test_apt_chooses_the_releases_of_the_distribution() -> None:
+    backports = "http://deb.debian.org/debian trixie-backports/non-free amd64 Packages"
+    planned = plan(VIRGIN, TRIXIE, source="distro")
+    names = [*planned["packages"], "nvidia-modprobe", "linux-headers-amd64"]
+    rows = [
+        row
+        for name in names
+        for row in ((name, "555.1-1~bpo13+1", backports), (name, "550.163.01-2", ARCHIVE))
+    ]
+    assert choose_packages(planned, table(*rows)) == {"install": names, "problems": []}
 
 
 def test_our_repository_comes_before_others_that_use_the_names() -> None:
@@ -954,3 +1102,181 @@ def test_what_is_still_wrong_has_a_sentence(
 ) -> None:
     state = driven(nvidia=nvidia, kernel=kernel)
     assert progress(plan(VIRGIN), state)["problem"] == sentence
+
+
+# -- without a release of ours -------------------------------------------------------------------
+
+BRANCH_570 = (
+    *("libnvidia-compute-570", "nvidia-dkms-570-open", "nvidia-kernel-common-570"),
+    *("nvidia-kernel-source-570-open", "nvidia-utils-570", "nvidia-compute-utils-570"),
+)
+
+
+def test_the_distributions_other_branch_is_not_purged_under_engines() -> None:
+    state = host(
+        packages=dict.fromkeys(BRANCH_570, "570.195.03-0ubuntu0.24.04.1"),
+        nvidia={"module": {"version": "570.195.03", "open": True}, "library": "570.195.03"},
+    )
+    found = plan(state, UBUNTU, source="distro", serving=["vllm@a.service"])
+    assert found["disturbs"] is True
+    assert found["problems"] == [
+        f"has a driver of branch 570 ({', '.join(sorted(BRANCH_570))}), and nvidia_driver_version"
+        " asks for 580; set nvidia_driver_replace: true to have it removed.",
+        "needs a reboot: driver 570.195.03 is loaded, and the distribution's takes its place at a"
+        " reboot only; set nvidia_driver_reboot: true to let the run reboot the host once, or false"
+        " to install now and reboot it yourself later.",
+        "needs another driver while vllm@a.service serves; stop it first (systemctl stop"
+        " vllm@a.service), then run again.",
+    ]
+    agreed = plan(state, UBUNTU, source="distro", replace=True, reboot=True)
+    assert (agreed["problems"], agreed["purge"]) == ([], sorted(BRANCH_570))
+    assert agreed["reboot"] is not None
+
+
+def test_a_purge_of_another_branch_that_was_killed_still_ends_in_a_reboot() -> None:
+    state = host(nvidia={"module": {"version": "570.195.03", "open": True}})
+    found = plan(state, UBUNTU, source="distro", reboot=True)
+    assert str(found["reboot"]).startswith("driver 570.195.03 is loaded, and the distribution's")
+
+
+def test_the_distributions_driver_that_runs_is_left_alone() -> None:
+    found = plan(signed(), UBUNTU, source="distro", serving=["vllm@a.service"])
+    assert (found["problems"], found["install"], found["disturbs"]) == ([], False, False)
+    assert found["reboot"] is None
+
+
+def test_dkms_modules_that_load_under_secure_boot_have_a_key() -> None:
+    built = signed(packages={"nvidia-dkms-580-open": f"{OLD}-1ubuntu1"})
+    for name in [name for name in built["packages"] if name.startswith("linux-modules-")]:
+        del built["packages"][name]
+    assert plan(built, UBUNTU, replace=True, reboot=True)["problems"] == []
+    installers = host(built, paths={"/usr/bin/nvidia-uninstall": {"exists": True}})
+    assert plan(installers, UBUNTU, replace=True, reboot=True)["problems"] != []
+    enrolled = signed(kernel={"module_key_enrolled": True})
+    assert plan(enrolled, UBUNTU, replace=True, reboot=True)["problems"] == []
+
+
+@pytest.mark.parametrize(
+    ("read", "settings"),
+    [
+        ({}, {}),  # pinned by a run: what its variables say now goes
+        ({_driver.PREFERENCES: None}, {"replace": True}),
+        ({_driver.PREFERENCES: None}, {"version": "610.57.04"}),
+    ],
+)
+def test_a_downgrade_that_was_asked_for(read: dict[str, Any], settings: dict[str, Any]) -> None:
+    state = driven("595.91.07", read=read)
+    assert plan(state, **{"reboot": True, **settings})["problems"] == []
+
+
+def test_what_the_signed_modules_need_follows_the_kernel_too() -> None:
+    version = f"{OLD}-0ubuntu0.24.04.2"
+    needed = {
+        "nvidia-kernel-common-580-server": version,
+        f"nvidia-firmware-580-server-{OLD}": version,
+    }
+    state = signed(packages=needed)
+    held = progress(plan(state, UBUNTU, source="distro"), state)["hold"]
+    assert held == ["nvidia-headless-no-dkms-580-server-open", "nvidia-utils-580-server"]
+    dkms = driven(packages={"nvidia-kernel-common-580": f"{WANTED}-1"})
+    assert progress(plan(dkms), dkms)["hold"] == ["nvidia-kernel-common-580"]
+
+
+def test_libraries_that_a_new_kernel_has_outrun_are_upgraded_and_not_rebooted() -> None:
+    state = signed(nvidia={"module": {"version": WANTED, "open": True}})
+    replaced = plan(state, UBUNTU, source="distro", reboot=False)
+    assert (replaced["problems"], replaced["reboot"] is None) == ([], False)
+    state["nvidia"]["built"] = {UBUNTUS: WANTED}
+    found = plan(state, UBUNTU, source="distro")
+    assert found["problems"] == [
+        f"the kernel has brought module {WANTED}, and the libraries are still {OLD}; upgrade them"
+        " (apt-get update && apt-get install --only-upgrade --allow-change-held-packages"
+        " nvidia-headless-no-dkms-580-server-open nvidia-utils-580-server), then run again."
+    ]
+    assert (found["reboot"], found["converged"]) == (None, False)
+
+
+def test_debians_metapackage_says_nothing_of_the_module() -> None:
+    state = driven(packages={"nvidia-driver": f"{WANTED}-1", "cuda-drivers": f"{WANTED}-1"})
+    state["held"] += ["nvidia-driver", "cuda-drivers"]
+    found = plan(state)
+    assert (found["problems"], found["purge"], found["converged"]) == ([], [], True)
+    proprietary = host(packages={"nvidia-driver": f"{OLD}-1", "nvidia-kernel-dkms": f"{OLD}-1"})
+    assert plan(proprietary, replace=True)["purge"] == ["nvidia-kernel-dkms"]
+
+
+SCREEN = {"nvidia-settings": "510.47.03-0ubuntu4", "libxnvctrl0": "510.47.03-0ubuntu4"}
+
+
+@pytest.mark.parametrize("source", ["nvidia", "distro"])
+def test_programs_for_a_screen_are_of_no_driver(source: str) -> None:
+    found = plan(host(packages=SCREEN), UBUNTU, source=source)
+    assert (found["problems"], found["purge"]) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("facts", "packages", "keep"),
+    [
+        (UBUNTU, {"nvidia-utils-580-server": f"{OLD}-0ubuntu0.24.04.2"}, "preinstalled"),
+        (UBUNTU, {"nvidia-driver-580-open": f"{OLD}-0ubuntu0.24.04.2"}, "preinstalled"),
+        (UBUNTU, {"nvidia-headless-580-server-open": f"{OLD}-0ubuntu0.24.04.2"}, "distro"),
+        (DEBIAN, {"nvidia-open-kernel-dkms": "550.163.01-2"}, "preinstalled"),
+        (TRIXIE, {"nvidia-open-kernel-dkms": "550.163.01-2"}, "distro"),
+    ],
+)
+def test_the_way_to_keep_a_driver_keeps_it(
+    facts: dict[str, Any], packages: dict[str, str], keep: str
+) -> None:
+    (sentence,) = plan(host(packages=packages), facts)["problems"]
+    assert sentence.endswith(f"or nvidia_driver_source to {keep!r} to keep it.")
+
+
+def test_signed_modules_come_as_packages_and_not_from_dkms() -> None:
+    newer = "6.8.0-95-generic"
+    package = f"linux-modules-nvidia-580-server-open-{newer}"
+    state = signed(packages={f"linux-image-{newer}": "6.8.0-95.97"})
+    planned = plan(state, UBUNTU, source="distro")
+    assert planned["notes"] == [
+        f"kernel {newer} boots next and has no driver; install {package} before the host is"
+        " rebooted."
+    ]
+    waiting = host(state, nvidia={"library": WANTED})
+    found = progress(planned, waiting)
+    assert found["unbootable"] == (
+        f"kernel {newer} boots next and has no module of driver {WANTED}; install {package}, then"
+        " run again."
+    )
+    assert found["build"] == []
+    bare = host(state, nvidia={"module": None, "built": {}})
+    assert progress(planned, bare)["problem"] == (
+        f"kernel {UBUNTUS} has no module of driver {OLD}; install"
+        f" linux-modules-nvidia-580-server-open-{UBUNTUS}, or boot a kernel that has it."
+    )
+
+
+# -- the role's tasks ----------------------------------------------------------------------------
+
+TASKS = Path(__file__).resolve().parents[4] / "roles" / "nvidia_driver" / "tasks"
+
+
+def tasks(name: str) -> list[dict[str, Any]]:
+    found = yaml.safe_load((TASKS / name).read_text())
+    assert isinstance(found, list)
+    return found
+
+
+@pytest.mark.parametrize("name", ["install.yml", "build.yml", "unified.yml"])
+def test_what_a_program_prints_is_read_in_the_language_it_is_looked_for(name: str) -> None:
+    conditions = ("until", "changed_when", "failed_when")
+    for task in tasks(name):
+        if any(".std" in str(task.get(key)) for key in conditions):
+            assert task["environment"]["LC_ALL"] == "C", task["name"]
+
+
+def test_unified_memory_is_loaded_once_the_driver_runs_and_its_absence_is_told() -> None:
+    included = [task.get("ansible.builtin.include_tasks") for task in tasks("finish.yml")]
+    assert included.index("reboot.yml") < included.index("unified.yml")
+    load, tell = tasks("unified.yml")
+    assert load["ansible.builtin.command"]["argv"][-1] == "nvidia-uvm"
+    assert load["failed_when"] is False
+    assert "stderr" in tell["ansible.builtin.debug"]["msg"]

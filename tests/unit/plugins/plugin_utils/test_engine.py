@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from ansible_collections.baremetal.vllm.plugins.module_utils._apt_source import (
     repository,
@@ -286,6 +289,40 @@ def test_engine_of_another_source_is_replaced_only_when_asked() -> None:
     assert result["brief"].startswith("Would remove docker.io, docker-cli, containerd and runc,")
 
 
+@pytest.mark.parametrize("version", ["30.1.0", "28.5.2"])
+@pytest.mark.parametrize("serving", [[], SERVING])
+def test_version_that_somebody_else_chose_is_changed_only_when_asked(
+    version: str, serving: list[str]
+) -> None:
+    """Under it run other people's containers, of which nothing here knows."""
+    host = state(ce(version), version=version)
+    result = plan(host, serving=serving)
+    assert result["problems"] == [
+        f"has docker-ce {version}, which nothing of this collection has pinned, and"
+        f' docker_engine_version is 29.9.0; set docker_engine_version: "{version}" or'
+        " docker_engine_source: preinstalled to keep it, or docker_engine_replace: true to have it"
+        " changed (Docker is restarted, under all containers of this host)."
+    ]
+    assert not result["converged"]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"version": "30.1.0"}, {"source": "preinstalled"}, {"replace": True}]
+)
+def test_every_way_out_that_is_named_is_one(settings: dict[str, Any]) -> None:
+    result = plan(state(ce("30.1.0"), version="30.1.0"), **settings)
+    assert result["problems"] == []
+    assert bool(result["packages"]) == ("replace" in settings)
+    assert result["remove"] == []
+
+
+@pytest.mark.parametrize("version", ["30.1.0", "28.5.2"])
+def test_version_that_was_pinned_here_is_changed(version: str) -> None:
+    files = {_engine.PREFERENCES: PREFERENCES.replace("29.9.0", version)}
+    result = plan(state(ce(version), version=version, files=files))
+    assert (result["problems"], result["packages"][0]) == ([], "docker-ce=5:29.9.0-*")
+
+
 def test_replacement_goes_the_other_way_too() -> None:
     host = converged()
     (problem,) = plan(host, source="distro")["problems"]
@@ -331,7 +368,7 @@ def test_engine_that_was_only_unpacked_is_ours_to_finish() -> None:
             " docker), which takes its containers and images along.",
         ),
         (
-            state(ce("28.5.2"), version="28.5.2"),
+            state(ce("28.5.2"), version="28.5.2", files=ours()),
             {"serving": SERVING},
             f"Docker would be stopped for the change from 28.5.2 to 29.9.0, {STOP}",
         ),
@@ -507,6 +544,51 @@ def test_engine_that_is_stopped_or_not_there_yet_is_told_nothing() -> None:
     assert plan(BARE)["apply"] == []
 
 
+OLD = {"packages": ce("28.5.2"), "version": "28.5.2"}
+BEFORE = {
+    "apply": ["systemctl reload docker.service"],
+    "validate": "dockerd --validate --config-file=%s/etc/docker/daemon.json",
+}
+
+
+def test_live_restore_is_in_force_before_packages_stop_docker() -> None:
+    """Alone: what else is to change needs a restart, or the new engine."""
+    result = plan(converged(**OLD, daemon={"bip": "192.0.2.1/24"}))
+    before = result["before"]
+    assert json.loads(before.pop("daemon")) == {"bip": "192.0.2.1/24", "live-restore": True}
+    assert before == BEFORE
+    assert daemon(result) == DEFAULTS | {"bip": "192.0.2.1/24"}
+
+
+def test_live_restore_goes_before_a_replacement_too() -> None:
+    host = state(distro(), daemon=None, version="26.1.5+dfsg1")
+    assert json.loads(plan(host, replace=True)["before"]["daemon"]) == {"live-restore": True}
+
+
+def test_reload_that_a_killed_run_owes_goes_before_packages() -> None:
+    files = {**ours(), _engine.PENDING: "systemctl reload docker.service\n"}
+    before = plan(converged(**OLD, files=files))["before"]
+    assert json.loads(before["daemon"]) == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("change", "settings"),
+    [
+        ({}, {}),  # it has it
+        ({"daemon": {"live-restore": False}}, {}),  # the host's own word
+        ({"daemon": {}}, {"daemon_options": {"live-restore": False}}),
+        ({"daemon": {}, "paths": ("/var/lib/docker/swarm/docker-state.json",)}, {}),
+        ({"daemon": {}, "service": RUNNING | {"active": "inactive"}}, {}),
+        ({"daemon": {}, "packages": ce(), "version": "29.9.0"}, {}),  # no package changes
+        ({"daemon": "{"}, {}),
+    ],
+)
+def test_nothing_is_told_to_docker_before_packages_otherwise(
+    change: dict[str, Any], settings: dict[str, Any]
+) -> None:
+    assert plan(converged(**OLD | change), **settings)["before"] is None
+
+
 def test_restart_under_a_serving_instance_is_refused() -> None:
     result = preinstalled(DEFAULTS, daemon_options={"dns": ["192.0.2.1"]}, serving=SERVING)
     assert result["problems"] == [f"daemon.json needs a Docker restart for dns, {STOP}"]
@@ -606,3 +688,26 @@ def test_every_package_and_file_that_is_looked_at_is_asked_for() -> None:
     asked = {*_engine.READS, *_engine.PATHS}
     assert set(ours()) <= asked
     assert set(ce()) | set(distro()) <= set(_engine.PACKAGES)
+
+
+# -- what the role waits for -----------------------------------------------------------------------
+
+ROLES = Path(__file__).resolve().parents[4] / "roles"
+
+
+@pytest.mark.parametrize("role", ["docker_engine", "container_toolkit"])
+@pytest.mark.parametrize(
+    ("said", "waits"),
+    [
+        ("dpkg: error: dpkg frontend lock was locked by another process with pid 812", True),
+        ("dpkg: error: dpkg database lock was locked by another process with pid 812", True),
+        ("E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 8", True),
+        ("E: Unable to acquire the dpkg frontend lock (/var/lib/dpkg/lock-frontend)", True),
+        ("dpkg: dependency problems prevent configuration of clocks:", False),
+        ("update-initramfs: failed for /dev/block/8:1, block device is read-only", False),
+        ("", False),
+    ],
+)
+def test_role_waits_for_dpkgs_lock_and_for_no_other_word(role: str, said: str, waits: bool) -> None:
+    variables = yaml.safe_load((ROLES / role / "vars/main.yml").read_text())
+    assert bool(re.search(variables[f"_{role}_lock"], said)) == waits

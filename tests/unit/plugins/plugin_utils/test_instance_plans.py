@@ -118,7 +118,8 @@ def test_processors_are_those_near_the_gpu(
 
 
 def test_gpus_at_two_nodes_are_pinned_to_none() -> None:
-    planned = found(ONE | {"options": {"tensor-parallel-size": 2}}, gpu_info=gpu_info(2, numa_node=1), numa_cpus=TWO_NODES)
+    both = ONE | {"options": {"tensor-parallel-size": 2}}
+    planned = found(both, gpu_info=gpu_info(2, numa_node=1), numa_cpus=TWO_NODES)
     assert planned.plans["gpt-oss-20b"]["cpusets"] == [None]
 
 

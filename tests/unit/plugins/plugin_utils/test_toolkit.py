@@ -265,6 +265,41 @@ def test_specification_is_written_anew_for_another_driver() -> None:
     assert plan(state(), driver_changes=True)["refresh"] == "the driver changes"
 
 
+UVM = {path: {"exists": True} for path in ("/dev/nvidia-uvm", "/sys/module/nvidia_uvm")}
+WITHOUT_UVM = (
+    "the CDI specification does not name /dev/nvidia-uvm, without which CUDA does not start"
+)
+
+
+@pytest.mark.parametrize(
+    ("paths", "node", "why"),
+    [
+        (UVM, "/dev/nvidiactl", WITHOUT_UVM),
+        (UVM, "/dev/nvidia-uvm-tools", WITHOUT_UVM),
+        (UVM, "/dev/nvidia-uvm", ""),
+        # Not loaded, or without its node: writing it anew would not name it either.
+        ({}, "/dev/nvidiactl", ""),
+        ({"/sys/module/nvidia_uvm": {"exists": True}}, "/dev/nvidiactl", ""),
+        ({"/dev/nvidia-uvm": {"exists": True}}, "/dev/nvidiactl", ""),
+    ],
+)
+def test_specification_names_the_node_that_cuda_needs(
+    paths: dict[str, Any], node: str, why: str
+) -> None:
+    text = f"{SPECIFICATION}  deviceNodes:\n    - path: {node}\n"
+    read = {**state()["read"], _toolkit.SPECIFICATION: text}
+    assert plan(state(paths=paths, read=read))["refresh"] == why
+
+
+def test_specification_that_cannot_be_read_is_not_judged_by_its_nodes() -> None:
+    read = {**state()["read"], _toolkit.SPECIFICATION: None}
+    assert plan(state(paths=UVM, read=read))["converged"]
+
+
+def test_nodes_are_no_matter_where_somebody_else_keeps_the_specification() -> None:
+    assert plan(state(paths=UVM), source="preinstalled")["converged"]
+
+
 def test_nothing_that_serves_is_cut_by_it() -> None:
     """The specification is read when a container is made; a running one does not lose its GPUs."""
     result = plan(state(**devices()), serving=["vllm@a.service"])
@@ -305,3 +340,4 @@ def test_every_file_and_package_that_is_looked_at_is_asked_for() -> None:
     assert set(state()["read"]) == set(_toolkit.READS)
     assert {*ALL, "ca-certificates"} == set(_toolkit.PACKAGES)
     assert set(state()["services"]) == set(_toolkit.SERVICES)
+    assert set(UVM) <= set(_toolkit.PATHS)

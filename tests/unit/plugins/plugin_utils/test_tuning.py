@@ -95,7 +95,7 @@ def test_without_guard_its_files_go_and_nothing_is_written() -> None:
     "package",
     [
         *("nvidia-kernel-open-dkms", "nvidia-dkms-580-open", "libnvidia-ml1", "libcuda1"),
-        *("linux-modules-nvidia-580-server-open-generic", "nvidia-fabricmanager"),
+        *("nvidia-utils-580-server", "nvidia-fabricmanager"),
         *("nvidia-container-toolkit-base", "libnvidia-container1", "docker-ce", "docker-ce-cli"),
         *("docker.io", "containerd.io", "containerd", "runc", "nginx", "nginx-common"),
         *("libnginx-mod-stream", "cuda-drivers-fabricmanager-580"),
@@ -106,7 +106,13 @@ def test_packages_that_unattended_upgrades_leaves_alone(package: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "package", ["linux-image-amd64", "openssl", "docker-clean", "libc6", "runcible", "libcuda1000"]
+    "package",
+    [
+        *("linux-image-amd64", "openssl", "docker-clean", "libc6", "runcible", "libcuda1000"),
+        # A new kernel comes all the same; without these it would have no driver.
+        *("linux-modules-nvidia-580-server-open-generic", "linux-objects-nvidia-580-server-open"),
+        *("nvidia-kernel-common-580-server", "nvidia-firmware-580-server-580.126.09"),
+    ],
 )
 def test_packages_that_it_goes_on_upgrading(package: str) -> None:
     assert not any(re.match(pattern, package) for pattern in _tuning.GUARDED_PACKAGES)
