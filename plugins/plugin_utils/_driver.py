@@ -40,7 +40,7 @@ _INITRAMFS = {  # program: what rebuilds all images
 }
 
 # What a plan needs to know of a host, for host_state.
-PACKAGES = (*tables.GLOBS, "linux-image-*", "linux-headers-*")
+PACKAGES = (*tables.GLOBS, *tables.NVLINK5_PACKAGES, "linux-image-*", "linux-headers-*")
 SERVICES = (PERSISTENCE, FABRIC)
 READS = (PREFERENCES, BLACKLIST, MODULES)
 PATHS = (_SOURCES, *_KEYRINGS, UNINSTALLER, *_INITRAMFS)
@@ -78,6 +78,7 @@ def plan(facts: Mapping[str, Any], state: State, settings: Settings) -> dict[str
           begin with, before a kernel's release; empty where DKMS builds them
         - ``uninstall``: argv of another installer's removal, or empty; ``purge``: packages
         - ``hold``: names and globs of packages to hold
+        - ``unhold``: packages on hold that are installed anew
         - ``modules``: kernel modules to load beside nvidia; ``load``: whether to try nvidia
         - ``services``: units to enable and to start once the driver is loaded
         - ``reboot``: sentence why one is needed already now, or None
@@ -119,6 +120,7 @@ def _nothing(settings: Settings) -> dict[str, Any]:
         "uninstall": [],
         "purge": [],
         "hold": [],
+        "unhold": [],
         "modules": [],
         "load": False,
         "services": [],
@@ -302,6 +304,7 @@ class _Driver:
             "uninstall": uninstall,
             "purge": purge,
             "hold": list(tables.GLOBS),
+            "unhold": self._held() if install else [],
             "modules": list(tables.NVLINK5_MODULES) if self._managers else [],
             "load": not self._nvidia["module"] and not self._kernel["nouveau"],
             "services": services,
@@ -328,6 +331,10 @@ class _Driver:
             or lacking_services(self._state, services)
         )
         return result
+
+    def _held(self) -> list[str]:
+        """Return the driver's packages on hold, which keep apt from their new versions."""
+        return [name for name in driver_packages(self._state) if name in self._state["held"]]
 
     def _foreseen(self, replaced: bool) -> str | None:
         """Return why a reboot will be needed, as far as that can be told before anything changes.

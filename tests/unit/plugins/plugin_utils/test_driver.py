@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import copy
+import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +259,24 @@ def test_the_fabric_manager_comes_with_switches_only(
     assert ("nvidia-fabricmanager.service" in found["services"]) == bool(packages)
     written = {each["path"]: each for each in found["files"]}[_driver.MODULES]
     assert written["state"] == ("present" if modules else "absent")
+
+
+def test_preflight_reads_every_package_that_a_plan_may_want() -> None:
+    """What it does not read would never be there, and the host never converge."""
+    b200 = host(nvidia={"devices": [B200, SWITCH], "switch_managers": ["0000:05:00.0"]})
+    for facts in (DEBIAN, TRIXIE, UBUNTU):
+        for spec in plan(b200, facts)["packages"]:
+            name = spec.partition("=")[0]
+            assert any(fnmatch.fnmatch(name, pattern) for pattern in _driver.PACKAGES), name
+
+
+def test_another_release_lets_go_of_all_that_is_held() -> None:
+    """apt moves no held package that is not named, and the libraries are not."""
+    state = driven(OLD)
+    found = plan(state, reboot=True)
+    assert found["install"]
+    assert sorted(found["unhold"]) == sorted(state["held"])
+    assert plan(driven())["unhold"] == []
 
 
 def test_nouveau_is_kept_away_and_leaves_at_a_reboot() -> None:
