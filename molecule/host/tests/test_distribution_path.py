@@ -32,8 +32,9 @@ def machine() -> Iterator[Machine]:
         f" && sed -i -E 's/^(deb .*) main$/\\1 {COMPONENTS}/' sources.list"
         " && cat /tmp/older >>sources.list"
     )
-    if "bookworm-backports" not in found.run("apt-get -qq update; apt-cache policy"):
-        pytest.skip("the hosts reach no Debian archive with backports and non-free packages")
+    assert "bookworm-backports" in found.run("apt-get -qq update; apt-cache policy"), (
+        "the hosts reach no Debian archive with backports and non-free packages"
+    )
     found.run(f"apt-get -qq -y install linux-image-{KERNEL} >/dev/null")
     found.change(kernel=KERNEL)
     found.reboot()

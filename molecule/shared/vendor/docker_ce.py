@@ -50,7 +50,7 @@ OOMScoreAdjust=-500
 
 [Install]
 WantedBy=multi-user.target
-"""  # noqa: E501
+"""  # noqa: E501 - a line of the unit as Docker ships it
 _DOCKER_SOCKET = """\
 [Unit]
 Description=Docker Socket for the API

@@ -30,7 +30,7 @@ OLD = "2CE4E9E9A40EF3094AA17CFCA1D25681086F8C11"
 URI = "https://vendor.example.org/linux/debian"
 SOURCES = "etc/apt/sources.list.d/vendor.sources"
 KEYRING = "etc/apt/keyrings/vendor.asc"
-DEBIAN = "deb http://deb.debian.org/debian trixie main\n"
+DEBIAN = "deb http://archive.example/debian trixie main\n"
 TEXT = f"""\
 # Managed by Ansible (baremetal.vllm), changes are overwritten.
 # Keys: {ONE}

@@ -866,7 +866,7 @@ def test_what_the_operator_is_told(
 # -- the versions that apt is told -----------------------------------------------------------------
 
 OURS = "https://developer.download.nvidia.com/compute/cuda/repos/debian12/x86_64  Packages"
-ARCHIVE = "http://deb.debian.org/debian bookworm/main amd64 Packages"
+ARCHIVE = "http://archive.example/debian bookworm/main amd64 Packages"
 
 
 def table(*rows: tuple[str, str, str]) -> str:
@@ -892,7 +892,7 @@ def test_exact_versions_are_chosen_from_the_lists() -> None:
 
 def test_headers_are_of_the_kernels_archive_and_not_of_the_newest() -> None:
     """Backports are enabled, and apt would leave them alone."""
-    backports = "http://deb.debian.org/debian trixie-backports/main amd64 Packages"
+    backports = "http://archive.example/debian trixie-backports/main amd64 Packages"
     newer = ("linux-headers-amd64", "6.16.3-1~bpo13+1", backports)
     same = ("linux-headers-amd64", "6.1.187-1", ARCHIVE)
     assert choose_packages(plan(VIRGIN), table(*ALL, HEADERS, newer, same))["install"][-1] == (
@@ -907,7 +907,7 @@ def test_headers_are_of_the_kernels_archive_and_not_of_the_newest() -> None:
 
 
 def test_apt_chooses_the_releases_of_the_distribution() -> None:
-    backports = "http://deb.debian.org/debian trixie-backports/non-free amd64 Packages"
+    backports = "http://archive.example/debian trixie-backports/non-free amd64 Packages"
     planned = plan(VIRGIN, TRIXIE, source="distro")
     names = [*planned["packages"], "nvidia-modprobe", "linux-headers-amd64"]
     rows = [
