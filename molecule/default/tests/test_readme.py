@@ -33,7 +33,7 @@ RUN_BY = {
     ),
     "ansible-playbook -i inventories/production playbooks/site.yml": "test_production_inventory",
     "ansible-playbook -i inventories/production playbooks/doctor.yml": "test_production_doctor",
-    "make test-all": "itself",
+    "make test-all": "by hand, before what it covers is released",
     "ansible-doc baremetal.vllm.vllm_health": "part `build`",
     "journalctl -u vllm@<instance>": "test_gpu_host.py",
 }
