@@ -11,6 +11,7 @@ from typing import Any
 
 from ansible_collections.baremetal.vllm.plugins.plugin_utils import _driver_tables as tables
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._driver_state import (
+    REBOOT_YOURSELF,
     State,
     driver_packages,
     is_named_so,
@@ -50,7 +51,6 @@ _BLACKLIST_TEXT = """\
 blacklist nouveau
 options nouveau modeset=0
 """
-_REBOOT_YOURSELF = "reboot the host, then run again"
 
 Settings = Mapping[str, Any]
 
@@ -308,7 +308,7 @@ class _Driver:
             "modules": list(tables.NVLINK5_MODULES) if self._managers else [],
             "load": not self._nvidia["module"] and not self._kernel["nouveau"],
             "services": services,
-            "reboot": f"{reboot}; {_REBOOT_YOURSELF}." if reboot else None,
+            "reboot": f"{reboot}; {REBOOT_YOURSELF}." if reboot else None,
         }
         result["problems"] = [
             *self._hopeless(),

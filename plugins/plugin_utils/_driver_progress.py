@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._driver_state import (
+    REBOOT_YOURSELF,
     State,
     is_proprietary,
     kernels,
@@ -18,8 +19,6 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils._driver_state impor
     runs,
     to_hold,
 )
-
-_REBOOT_YOURSELF = "reboot the host, then run again"
 
 
 def choose_packages(
@@ -146,7 +145,7 @@ def progress(planned: Mapping[str, Any], state: State, rebooted: bool = False) -
         "users": f"its GPUs are in use by {names}; stop that first, then run again."
         if users
         else None,
-        "reboot": f"{reboot}; {_REBOOT_YOURSELF}." if reboot and not rebooted else None,
+        "reboot": f"{reboot}; {REBOOT_YOURSELF}." if reboot and not rebooted else None,
         "unbootable": _unbootable(planned, state, wanted) if reboot else None,
         "problem": None if done else _problem(planned, state, wanted, reboot, rebooted),
     }
@@ -184,7 +183,7 @@ def _problem(
     module, library = (nvidia["module"] or {}).get("version"), nvidia["library"]
     if reboot:
         again = " The run has rebooted it already; look at `journalctl -k -b`." if rebooted else ""
-        return f"{reboot}; {_REBOOT_YOURSELF}.{again}"
+        return f"{reboot}; {REBOOT_YOURSELF}.{again}"
     if not library:
         return (
             "the packages are installed and libnvidia-ml.so.1 is in none of the loader's"
@@ -196,7 +195,7 @@ def _problem(
             " loader's directories (find /usr/lib /usr/local/lib -name 'libnvidia-ml.so*')."
         )
     if module:
-        return f"module {module} and library {library} differ; {_REBOOT_YOURSELF}."
+        return f"module {module} and library {library} differ; {REBOOT_YOURSELF}."
     if built is None and planned["prebuilt"]:
         return (
             f"kernel {release} has no module of driver {wanted}; install"

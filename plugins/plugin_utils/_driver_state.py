@@ -13,6 +13,8 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils import _driver_tabl
 
 State = Mapping[str, Any]  # result of the module host_state
 
+REBOOT_YOURSELF = "reboot the host, then run again"
+
 
 def numbers(text: str) -> tuple[int, ...]:
     """Return the numbers in a version, to compare versions of one kind by."""
