@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.baremetal.vllm.plugins.module_utils._nvml import pack
+from ansible_collections.baremetal.vllm.plugins.module_utils._nvml_library import pack
 
 MODULE = "baremetal.vllm.gpu_info"
 

@@ -9,6 +9,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._inventory import check
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._provision import needs, wants_gpus
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._report import report
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._variables import (
     HostVariables,
@@ -34,7 +35,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         fleet = _Fleet(interfaces, task_vars["hostvars"], self._templar)
         problems = check(hostname, own, task_vars["groups"], fleet, interfaces.specs)
         problems += [f"{hostname}: {name} {error}" for name, error in own.errors.items()]
-        return result | report(problems, "the inventory")
+        result |= report(problems, "the inventory")
+        if not problems:
+            is_gpu_host = hostname in task_vars["groups"].get("gpu_hosts", [])
+            instances = own.get("vllm_instances", []) if is_gpu_host else []
+            result["needs"] = needs(is_gpu_host, wants_gpus(instances))
+        return result
 
 
 class _Fleet(dict[str, HostVariables]):

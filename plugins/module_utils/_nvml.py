@@ -1,34 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright (c) 2026 baremetal.vllm contributors
-"""The GPUs of a host as facts, and what is wrong where there are none. Changes nothing.
-
-nvidia-ml-py is one file. The controller sends its source along, so a host needs no package index.
-"""
+"""The GPUs of a host as facts, and what is wrong where there are none. Changes nothing."""
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import dataclasses
-import importlib
-import sys
-import types
 import typing as t
-import zlib
 
 from ansible_collections.baremetal.vllm.plugins.module_utils import _nvml_gpu as gpu
 from ansible_collections.baremetal.vllm.plugins.module_utils import _nvml_host as host
 from ansible_collections.baremetal.vllm.plugins.module_utils._nvml_gpu import Facts, GpuLost, Nvml
-
-_NAME = "pynvml"  # the module that the package nvidia-ml-py installs
-
-
-class State(Exception):  # noqa: N818 - says a state
-    """Why there are no GPUs to report: the state and its sentence."""
-
-    def __init__(self, name: str, message: str) -> None:
-        super().__init__(message)
-        self.name = name
+from ansible_collections.baremetal.vllm.plugins.module_utils._nvml_library import State, load
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,62 +27,11 @@ class Silent:
         return f"GPU {where}" if self.index is None else f"GPU {self.index} ({where})"
 
 
-# -- nvidia-ml-py --------------------------------------------------------------------------------
-
-
-def pack(source: bytes) -> str:
-    """Turn the source of nvidia-ml-py into text that travels as an option of the module."""
-    return base64.b64encode(zlib.compress(source)).decode("ascii")
-
-
-def load(packed: str) -> t.Any:
-    """Return nvidia-ml-py from what pack() made, or the host's own where that is empty.
-
-    Raises State.
-    """
-    whose = "controller" if packed else "host"
-    try:
-        library = _unpack(packed) if packed else importlib.import_module(_NAME)
-        library.nvmlInit, library.NVMLError  # noqa: B018 - another module may bear the name
-    except ModuleNotFoundError as error:
-        if error.name == _NAME:
-            raise State(
-                "no_library",
-                "The Python package nvidia-ml-py is neither on the controller nor on this host:"
-                " run `pip install nvidia-ml-py` for the Python that runs ansible-playbook.",
-            ) from error
-        raise _unusable(whose, error) from error
-    except Exception as error:  # whatever a module may do when it is loaded
-        raise _unusable(whose, error) from error
-    return library
-
-
-def _unpack(packed: str) -> t.Any:
-    code = compile(
-        zlib.decompress(base64.b64decode(packed)), f"{_NAME}.py", "exec", dont_inherit=True
-    )
-    module = types.ModuleType(_NAME)
-    sys.modules[_NAME] = module  # it looks itself up there to make its exceptions
-    exec(code, module.__dict__)  # noqa: S102  # pylint: disable=exec-used
-    return module
-
-
-def _unusable(whose: str, error: Exception) -> State:
-    return State(
-        "no_library",
-        f"The module {_NAME} of the {whose} is no nvidia-ml-py that runs on Python"
-        f" {sys.version.split()[0]} of this host ({type(error).__name__}: {error}): install the"
-        " release of nvidia-ml-py on the controller that this collection was tested with.",
-    )
-
-
-# -- the host ------------------------------------------------------------------------------------
-
-
 def read(packed: str = "", root: str = "/") -> Facts:
     """Return the facts; whatever is wrong is their `state`, with a sentence in `message`.
 
-    `packed` is nvidia-ml-py as pack() made it. `root` is where /proc, /sys and /dev are below.
+    `packed` is nvidia-ml-py as _nvml_library.pack() made it. `root` is where /proc, /sys and /dev
+    are below.
     """
     facts: Facts = {
         "state": "ok",

@@ -161,10 +161,15 @@ provision:
     - What O(provision) found, one key for each of C(driver), C(engine), C(toolkit) and C(tuning),
       with C(problems), C(notes), C(converged) and what its role needs to carry it out.
     - C(parts) are the keys of those that this host needs at all, C(needed) of those that are not as
-      they shall be.
+      they shall be. C(in_turn) tells whether the host may reboot while it carries the streams of
+      others.
   returned: success
   type: dict
-  sample: {engine: {problems: [], notes: [], converged: true}, parts: [engine], needed: []}
+  sample:
+    engine: {problems: [], notes: [], converged: true}
+    parts: [engine]
+    needed: []
+    in_turn: false
 msg:
   description: How many problems there are, then one line for each.
   returned: failure

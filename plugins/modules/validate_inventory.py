@@ -50,6 +50,29 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+needs:
+  description:
+    - What M(baremetal.vllm.validate_host) judges driver, Docker Engine, container toolkit and
+      tuning of this host by, as options of M(baremetal.vllm.host_state).
+  returned: success
+  type: dict
+  contains:
+    packages:
+      description: Names and globs of packages.
+      type: list
+      elements: str
+    services:
+      description: Names of units.
+      type: list
+      elements: str
+    read:
+      description: Small files.
+      type: list
+      elements: path
+    paths:
+      description: Paths.
+      type: list
+      elements: path
 msg:
   description: How many problems there are, then one line for each.
   returned: failure

@@ -29,19 +29,26 @@ ROLES = {
     "toolkit": "container_toolkit",
     "tuning": "host_tuning",
 }
+# Written by the role edge while its nginx is in force.
+_EDGE_IN_FORCE = "/etc/nginx/vllm/in_force"
 _MODULES = {"driver": _driver, "engine": _engine, "toolkit": _toolkit, "tuning": _tuning}
 
 
-def parts(is_gpu_host: bool, wants_gpus: bool) -> list[str]:
+def parts(is_gpu_host: bool, gpus: bool) -> list[str]:
     """What a host needs below vLLM; an edge alone needs no ground for engines."""
     if not is_gpu_host:
         return ["tuning"]
-    return ["driver", "engine", "toolkit", "tuning"] if wants_gpus else ["engine", "tuning"]
+    return ["driver", "engine", "toolkit", "tuning"] if gpus else ["engine", "tuning"]
 
 
-def needs(is_gpu_host: bool, wants_gpus: bool) -> dict[str, list[str]]:
+def wants_gpus(instances: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether one of the entries of vllm_instances, for a host that runs them, uses GPUs."""
+    return any(gpu_devices(each.get("gpus", "all")) for each in instances if is_present(each))
+
+
+def needs(is_gpu_host: bool, gpus: bool) -> dict[str, list[str]]:
     """What the decisions want to know of a host, as options of the module host_state."""
-    modules = [_MODULES[part] for part in parts(is_gpu_host, wants_gpus)]
+    modules = [_MODULES[part] for part in parts(is_gpu_host, gpus)]
     lists = {"packages": "PACKAGES", "services": "SERVICES", "read": "READS", "paths": "PATHS"}
     return {
         option: sorted({name for module in modules for name in getattr(module, constant)})
@@ -54,14 +61,22 @@ class Provision:
     """What every part decided.
 
     :param plans: part -> its plan; a part that this host does not need is not there.
+    :param is_edge: whether the streams of other hosts' engines run through this one.
     """
 
     plans: dict[str, dict[str, Any]] = field(default_factory=dict)
+    is_edge: bool = False
 
     @property
     def needed(self) -> list[str]:
         """Parts that are not as they shall be."""
         return [part for part, plan in self.plans.items() if not plan["converged"]]
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether other hosts have to wait meanwhile: it may reboot, and it is an edge in force."""
+        driver = self.plans.get("driver", {})
+        return self.is_edge and "driver" in self.needed and bool(driver.get("may_reboot"))
 
     @property
     def problems(self) -> list[str]:
@@ -83,7 +98,13 @@ class Provision:
     def as_json(self) -> dict[str, Any]:
         """Every part; one that this host does not need is as it shall be."""
         unneeded = {part: {"problems": [], "notes": [], "converged": True} for part in ROLES}
-        return {**unneeded, **self.plans, "parts": list(self.plans), "needed": self.needed}
+        return {
+            **unneeded,
+            **self.plans,
+            "parts": list(self.plans),
+            "needed": self.needed,
+            "in_turn": self.in_turn,
+        }
 
 
 def provision(
@@ -105,11 +126,9 @@ def provision(
     :param is_gpu_host: whether engines may run here; an edge alone needs none of their ground.
     :param local: whether Ansible runs on this very host.
     """
-    wants_gpus = any(
-        gpu_devices(instance.get("gpus", "all")) for instance in instances if is_present(instance)
-    )
+    gpus = wants_gpus(instances)
     told = {
-        "wants_gpus": wants_gpus,
+        "wants_gpus": gpus,
         "serving": _serving(state),
         "local": local,
         "gpu_uuids": _uuids(gpu_info),
@@ -117,13 +136,13 @@ def provision(
     asked = {part: {**settings[role], **told} for part, role in ROLES.items()}
     plans: dict[str, dict[str, Any]] = {}
     for part in ("driver", "toolkit", "engine", "tuning"):
-        if part in parts(is_gpu_host, wants_gpus):
+        if part in parts(is_gpu_host, gpus):
             plans[part] = _MODULES[part].plan(facts, state, asked[part])
         if part == "driver":
             asked["toolkit"]["driver_changes"] = part in plans and not plans[part]["converged"]
         if part == "toolkit" and part in plans:
             asked["engine"]["extra_options"] = plans[part]["daemon_options"]
-    return Provision(plans)
+    return Provision(plans, is_edge=bool((state.get("read") or {}).get(_EDGE_IN_FORCE)))
 
 
 def _serving(state: Mapping[str, Any]) -> list[str]:

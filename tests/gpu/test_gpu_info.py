@@ -56,8 +56,8 @@ def read() -> dict[str, Any]:
     """The facts, read in a process without any package, as on a host."""
     program = (
         "import json, sys\n"
-        "from ansible_collections.baremetal.vllm.plugins.module_utils import _nvml\n"
-        "print(json.dumps(_nvml.read(_nvml.pack(sys.stdin.buffer.read()))))\n"
+        "from ansible_collections.baremetal.vllm.plugins.module_utils import _nvml, _nvml_library\n"
+        "print(json.dumps(_nvml.read(_nvml_library.pack(sys.stdin.buffer.read()))))\n"
     )
     with tempfile.TemporaryDirectory() as directory:
         link = Path(directory, "ansible_collections", "baremetal", "vllm")

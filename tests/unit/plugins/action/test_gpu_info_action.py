@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.baremetal.vllm.plugins.action import gpu_info as action
-from ansible_collections.baremetal.vllm.plugins.module_utils import _nvml
+from ansible_collections.baremetal.vllm.plugins.module_utils import _nvml, _nvml_library
 
 ROOT = Path(_nvml.__file__).resolve().parents[2]
 COLLECTIONS = next(
@@ -105,8 +105,8 @@ def test_the_controller_s_package_is_sent_whole() -> None:
     if found is None or found.origin is None:
         assert action.controller_library() == ""
         return
-    library = _nvml.load(action.controller_library())
-    expected = _nvml.load(_nvml.pack(Path(found.origin).read_bytes()))
+    library = _nvml_library.load(action.controller_library())
+    expected = _nvml_library.load(_nvml_library.pack(Path(found.origin).read_bytes()))
     assert set(dir(library)) == set(dir(expected))
 
 

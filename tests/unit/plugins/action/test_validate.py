@@ -94,6 +94,13 @@ def test_a_right_inventory_passes_without_facts_or_connection(
     assert play(tmp_path, validate) == (0, {})
 
 
+def test_what_has_to_be_read_of_a_host_is_told(tmp_path: Path, validate: dict[str, Any]) -> None:
+    wrong = "('docker.service' in checked.needs.services) != (inventory_hostname in {0})"
+    for hosts, expected in ((["gpu-1", "gpu-2"], 0), (["edge-1"], 2)):
+        told = {"register": "checked", "failed_when": wrong.format(hosts)}
+        assert play(tmp_path, validate | told)[0] == expected
+
+
 def test_every_host_tells_all_its_problems(tmp_path: Path, validate: dict[str, Any]) -> None:
     status, said = play(
         tmp_path,

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.baremetal.vllm.plugins.module_utils import _nvml
+from ansible_collections.baremetal.vllm.plugins.module_utils import _nvml, _nvml_library
 
 ROOT = Path(_nvml.__file__).resolve().parents[2]
 COLLECTIONS = next(
@@ -61,7 +61,7 @@ def read(
             "PYTHONPATH": os.pathsep.join(map(str, (COLLECTIONS, *path))),
             **(build.environment(gpu_set) if gpu_set else {"LD_LIBRARY_PATH": "/nowhere"}),
         },
-        input=_nvml.pack(SOURCE) if packed is None else packed,
+        input=_nvml_library.pack(SOURCE) if packed is None else packed,
         capture_output=True,
         text=True,
         check=False,
@@ -276,7 +276,7 @@ def test_a_driver_without_the_newer_memory_call_is_asked_by_the_older(tmp_path: 
             "LD_LIBRARY_PATH": str(tmp_path),
             "PYTHONPATH": str(COLLECTIONS),
         },
-        input=_nvml.pack(SOURCE),
+        input=_nvml_library.pack(SOURCE),
         capture_output=True,
         text=True,
         check=True,
@@ -570,7 +570,7 @@ def test_a_package_that_does_not_run_on_the_host_is_a_sentence(
 ) -> None:
     (tmp_path / "pynvml.py").write_bytes(source)
     for whose, packed, path in (
-        ("controller", _nvml.pack(source), ()),
+        ("controller", _nvml_library.pack(source), ()),
         ("host", "", (tmp_path,)),
     ):
         found = read("l4", packed=packed, path=path)

@@ -13,11 +13,11 @@ import yaml
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
 
-from ansible_collections.baremetal.vllm.plugins.module_utils import _nvml, _nvml_gpu
+from ansible_collections.baremetal.vllm.plugins.module_utils import _nvml, _nvml_gpu, _nvml_library
 from ansible_collections.baremetal.vllm.plugins.modules import gpu_info
 
 # Plays nvidia-ml-py on a host whose driver does not run, and is long enough to be noticed.
-LIBRARY = _nvml.pack(
+LIBRARY = _nvml_library.pack(
     b"NVML_ERROR_LIB_RM_VERSION_MISMATCH, NVML_ERROR_LIBRARY_NOT_FOUND = 18, 12\n"
     b"NVML_ERROR_DRIVER_NOT_LOADED, NVML_ERROR_NO_PERMISSION = 9, 4\n"
     b"class NVMLError(Exception):\n    value = 17\n"

@@ -51,7 +51,8 @@ def decide(instances: list[dict[str, Any]], **more: Any) -> Provision:
             "vllm@a.service": {"active": "active"},
             "vllm@b.service": {"active": "inactive"},
             "docker.service": {"active": "active"},
-        }
+        },
+        "read": {"/etc/nginx/vllm/in_force": more.pop("edge_in_force", None)},
     }
     return provision({}, state, more.pop("gpu_info", None), instances, settings, **more)
 
@@ -108,6 +109,23 @@ def test_problems_notes_and_needs_are_those_of_all_parts(stand_ins: dict[str, Pa
     assert decided.needed == ["driver"]
     assert decided.problems == ["no engine"]
     assert decided.notes == ["old"]
+
+
+@pytest.mark.parametrize(
+    ("driver", "edge_in_force", "expected"),
+    [
+        ({"may_reboot": True}, "0123456789ab\n", True),
+        ({"may_reboot": True}, None, False),
+        ({"may_reboot": False}, "0123456789ab\n", False),
+        ({"may_reboot": True, "converged": True}, "0123456789ab\n", False),
+    ],
+)
+def test_an_edge_that_may_reboot_is_alone(
+    stand_ins: dict[str, Part], driver: dict[str, Any], edge_in_force: str | None, expected: bool
+) -> None:
+    stand_ins["driver"].result |= driver
+    decided = decide(ON_GPU, edge_in_force=edge_in_force)
+    assert decided.in_turn is decided.as_json()["in_turn"] is expected
 
 
 def test_what_the_run_has_not_brought_is_told_in_its_own_words(stand_ins: dict[str, Part]) -> None:
