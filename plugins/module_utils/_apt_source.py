@@ -336,7 +336,7 @@ class Cleaner:
         if content is None:
             return
         lines = content.decode("utf-8", "surrogateescape").splitlines(keepends=True)
-        entries = _stanzas(path, lines) if path.endswith(".sources") else _lines(path, lines)
+        entries = _entries(path, lines)
         before = len(self._gone)
         for entry in reversed(entries):  # from the end, so that the line numbers stay right
             if entry.enabled and self._clean_entry(entry, lines):
@@ -350,6 +350,19 @@ class Cleaner:
         else:
             text = "".join(lines).encode("utf-8", "surrogateescape")
             self._found.files.append(File(self._below(path), text))
+
+    def has_entry(self, path: str, text: str | None) -> bool:
+        """Return whether a file with this text has an entry that would be taken out."""
+        lines = (text or "").splitlines(keepends=True)
+        return any(
+            self._is_vendors(uri) or (self._is_own(uri) and self._has_suite(entry))
+            for entry in _entries(path, lines)
+            if entry.enabled
+            for uri in entry.uris
+        )
+
+    def _has_suite(self, entry: Entry) -> bool:
+        return any(suite in self._wanted.suites for suite in entry.suites)
 
     def _clean_entry(self, entry: Entry, lines: list[str]) -> bool:
         """Take out of `lines` what is ours of an entry. Returns whether all of it was."""
@@ -469,6 +482,10 @@ def _server(place: str) -> str:
     """Return the name of the server in a URI or in a part of one such as `example.org/linux`."""
     host = re.sub(r"^[a-z+]*:?//", "", without_login(place)).partition("/")[0].lower()
     return host if "." in host else ""
+
+
+def _entries(path: str, lines: t.Sequence[str]) -> list[Entry]:
+    return _stanzas(path, lines) if path.endswith(".sources") else _lines(path, lines)
 
 
 def _lines(path: str, lines: t.Sequence[str]) -> list[Entry]:

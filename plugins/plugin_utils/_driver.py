@@ -41,7 +41,13 @@ _INITRAMFS = {  # program: what rebuilds all images
 }
 
 # What a plan needs to know of a host, for host_state.
-PACKAGES = (*tables.GLOBS, *tables.NVLINK5_PACKAGES, "linux-image-*", "linux-headers-*")
+PACKAGES = (
+    *tables.GLOBS,
+    *tables.NVLINK5_PACKAGES,
+    "linux-image-*",
+    "linux-headers-*",
+    "ca-certificates",
+)
 SERVICES = (PERSISTENCE, FABRIC)
 READS = (PREFERENCES, BLACKLIST, MODULES)
 PATHS = (_SOURCES, *_KEYRINGS, UNINSTALLER, *_INITRAMFS)
@@ -66,7 +72,8 @@ def plan(facts: Mapping[str, Any], state: State, settings: Settings) -> dict[str
 
         - ``wanted``: version, None where it is the distribution's or was there before
         - ``origin``: nvidia_driver_source
-        - ``source``: arguments of the module apt_source, None where no source changes
+        - ``source``: arguments of the module apt_source, None where no source changes;
+          ``prerequisites``: packages that its repository is reached with
         - ``preferences``: text of PREFERENCES, empty where there shall be none; ``pin``: the same
           as entries of the module file_set
         - ``files``: entries of the module file_set; ``initramfs``: command that must follow a
@@ -107,6 +114,7 @@ def _nothing(settings: Settings) -> dict[str, Any]:
         "origin": settings.get("source"),
         "wanted": None,
         "source": None,
+        "prerequisites": [],
         "preferences": "",
         "pin": [],
         "files": [],
@@ -291,6 +299,7 @@ class _Driver:
         result = _nothing(self._settings) | {
             "wanted": self._wanted,
             "source": self._source(),
+            "prerequisites": self._prerequisites(),
             "preferences": self._preferences(),
             "pin": self._pin(),
             "files": files,
@@ -331,6 +340,11 @@ class _Driver:
             or lacking_services(self._state, services)
         )
         return result
+
+    def _prerequisites(self) -> list[str]:
+        fetched = (self._source() or {}).get("state") == "present"
+        there = self._state["packages"].get("ca-certificates")
+        return ["ca-certificates"] if fetched and not there else []
 
     def _held(self) -> list[str]:
         """Return the driver's packages on hold, which keep apt from their new versions."""
@@ -419,7 +433,23 @@ class _Driver:
                 version = self._state["packages"][name]
                 headers = f"linux-headers-{flavour}" + (f"={version}" if version else "")
                 follow.append(f"{self._set.prebuilt}{flavour}" if self._set.prebuilt else headers)
-        return [*(self._spec(name) for name in self._set.optional), *sorted(set(follow))]
+        optional = [*self._set.optional, *self._companions()]
+        return [*map(self._spec, optional), *sorted(set(follow))]
+
+    def _companions(self) -> list[str]:
+        """Packages of another release that somebody has added, such as nvidia-imex."""
+        left = {
+            *(*self._set.names, *self._set.fabric, *self._set.optional),
+            *tables.foreign(self._system, self._origin, self._installed),
+            *tables.of_other_branch(self._system, self._branch, self._installed),
+        }
+        others = (tables.PREBUILT, *tables.PREBUILT_NEEDS, tables.PINNING)
+        return [
+            name
+            for name, version in driver_packages(self._state).items()
+            if self._wanted and name not in left and not name.startswith(others)
+            if version and not fnmatchcase(version, f"{self._wanted}-*")
+        ]
 
     def _headers(self) -> dict[str, str]:
         """Return by kernel the package that it needs before it can have the driver's module.

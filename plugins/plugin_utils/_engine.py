@@ -11,6 +11,7 @@ from typing import Any
 
 from ansible_collections.baremetal.vllm.plugins.module_utils._apt_source import (
     AptSourceError,
+    Cleaner,
     repository,
     sources_text,
 )
@@ -59,8 +60,8 @@ _CONFLICTING = (
 
 PACKAGES = (*_OWN, *_OWN_MORE, *_CONFLICTING, "ca-certificates")
 SERVICES = ("docker.service",)
-READS = (DAEMON_JSON, _SOURCES, PREFERENCES, PENDING)
-PATHS = (_SNAP, _SWARM, _DOCKERD, *_UNPACKED, *_LEFTOVERS)
+READS = (DAEMON_JSON, _SOURCES, PREFERENCES, PENDING, *_LEFTOVERS)
+PATHS = (_SNAP, _SWARM, _DOCKERD, *_UNPACKED)
 
 KEY = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
 """Key of Docker's repositories for Debian and Ubuntu."""
@@ -384,8 +385,9 @@ class _Host:
         right = all(self.version_of(name) == version for name in exact)
         right = right and self.has("containerd.io")
         text = _preferences(version)
-        old_entry = any(map(self.exists, _LEFTOVERS))
-        has_entry = self.text(_SOURCES) == sources_text(repository(wanted)) and not old_entry
+        source = repository(wanted)
+        left = any(Cleaner(source).has_entry(path, self.text(path)) for path in _LEFTOVERS)
+        has_entry = self.text(_SOURCES) == sources_text(source) and not left
         specs = [*(f"{name}=5:{version}-*" for name in exact), "containerd.io"]
         hold = [*exact, "containerd.io"]
         notes = []
@@ -409,7 +411,7 @@ class _Host:
         return numbers(self._installed.get("docker-ce"))
 
     def _from_distribution(self) -> JSON:
-        """The distribution's engine takes its security updates: no pin, no hold."""
+        """The distribution's engine goes the way of its security updates: no pin, no hold."""
         there = self.is_there and not self.in_the_way() and self.has("docker.io")
         ours = self.text(_SOURCES) != ""
         return {

@@ -146,11 +146,12 @@ def provision(
 
 
 def _serving(state: Mapping[str, Any]) -> list[str]:
-    """Units of engines that run now."""
+    """Units of engines that run now, or end their last streams."""
     return sorted(
         name
         for name, unit in (state.get("services") or {}).items()
-        if name.startswith("vllm@") and unit.get("active") == "active"
+        if name.startswith("vllm@")
+        and unit.get("active") in ("active", "reloading", "deactivating")
     )
 
 

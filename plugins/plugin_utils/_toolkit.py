@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible_collections.baremetal.vllm.plugins.module_utils._apt_source import (
     AptSourceError,
+    Cleaner,
     repository,
     sources_text,
 )
@@ -48,8 +49,8 @@ PATH_UNIT, SERVICE_UNIT = "nvidia-cdi-refresh.path", "nvidia-cdi-refresh.service
 
 PACKAGES = (*_ALL, "ca-certificates")
 SERVICES = (PATH_UNIT, SERVICE_UNIT)
-READS = (_SOURCES, PREFERENCES, SPECIFICATION)
-PATHS = (_BY_HAND, _UVM, _UVM_MODULE, *_LEFTOVERS)
+READS = (_SOURCES, PREFERENCES, SPECIFICATION, *_LEFTOVERS)
+PATHS = (_BY_HAND, _UVM, _UVM_MODULE)
 
 KEY = "C95B321B61E88C1809C4F759DDCAE044F796ECB0"
 """Key of NVIDIA's repository for libnvidia-container and the toolkit."""
@@ -198,9 +199,9 @@ def _from_nvidia(
         name for name in _ALL if name == _BASE or settings["legacy_runtime"] or installed.get(name)
     ]
     right = all(upstream(installed.get(name) or "") == version for name in wanted)
-    has_entry = read.get(_SOURCES) == sources_text(repository(source)) and not any(
-        _exists(state, path) for path in _LEFTOVERS
-    )
+    entry = repository(source)
+    left = any(Cleaner(entry).has_entry(path, read.get(path)) for path in _LEFTOVERS)
+    has_entry = read.get(_SOURCES) == sources_text(entry) and not left
     preferences = _preferences(version)
     packages = [] if right else [f"{name}={version}-*" for name in wanted]
     held = right and set(wanted) <= set(state.get("held") or [])

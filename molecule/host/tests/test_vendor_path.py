@@ -40,6 +40,7 @@ def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
     found = Machine(request.param)
     found.renew(nouveau=request.param == "l4")
     leave_older_setups(found)
+    assert KEYS["cuda"]["first"] in trusted_everywhere(found)
     yield found
     found.show("key", "first")
     found.show("status", "200")
@@ -50,7 +51,10 @@ def cuda(machine: Machine) -> str:
 
 
 def leave_older_setups(machine: Machine) -> None:
-    """As guides of some years and the package cuda-keyring write them; apt-key's file too."""
+    """As guides of some years and the package cuda-keyring write them; apt-key's file too.
+
+    `gnupg-ring:` is the format that apt-key wrote and apt reads; gpg alone would write another.
+    """
     release = RELEASES[machine.name]
     key = f"curl --silent --fail {cuda(machine)}/{KEY_FILES[release]}"
     docker = f"{VENDOR['url']}/linux/debian"
@@ -58,7 +62,7 @@ def leave_older_setups(machine: Machine) -> None:
         "apt-get -qq update && apt-get -qq -y install gpg >/dev/null && "
         f"{key} | gpg --dearmor >/usr/share/keyrings/cuda-archive-keyring.gpg && "
         f"{key} | gpg --dearmor >/etc/apt/trusted.gpg.d/cuda.gpg && "
-        f"{key} | gpg --no-default-keyring --keyring /etc/apt/trusted.gpg --import && "
+        f"{key} | gpg --no-default-keyring --keyring gnupg-ring:/etc/apt/trusted.gpg --import && "
         f"curl --silent --fail {docker}/gpg >/etc/apt/keyrings/docker.asc && "
         f"echo 'deb [signed-by=/usr/share/keyrings/cuda-archive-keyring.gpg] {cuda(machine)}/ /'"
         f" >/etc/apt/sources.list.d/cuda-debian{release}-x86_64.list && "
@@ -131,13 +135,16 @@ def test_sources_of_older_setups_are_gone_and_apt_has_nothing_to_say(machine: Ma
     assert not [line for line in said.splitlines() if line.startswith(("W:", "E:"))], said
 
 
-def test_keys_of_older_setups_are_trusted_no_more(machine: Machine) -> None:
-    """What apt-key took in is trusted for every repository."""
-    left = machine.run(
+def trusted_everywhere(machine: Machine) -> str:
+    """Keys that apt trusts for every repository, as gpg lists them."""
+    return machine.run(
         "cat /etc/apt/trusted.gpg /etc/apt/trusted.gpg.d/*.gpg 2>/dev/null"
-        " | gpg --show-keys --with-colons"
+        " | gpg --show-keys --with-colons || true"
     )
-    assert KEYS["cuda"]["first"] not in left
+
+
+def test_keys_of_older_setups_are_trusted_no_more(machine: Machine) -> None:
+    assert KEYS["cuda"]["first"] not in trusted_everywhere(machine)
 
 
 def test_second_run_changes_nothing(machine: Machine) -> None:

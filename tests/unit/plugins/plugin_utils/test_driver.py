@@ -155,6 +155,23 @@ def test_a_virgin_host_gets_the_driver_for_the_kernel_that_runs() -> None:
     assert found["initramfs"] == ""
 
 
+def test_what_was_added_to_the_driver_goes_along() -> None:
+    added = {"nvidia-imex": f"{OLD}-1", "nvidia-imex-570": "570.211.01-1"}
+    found = plan(driven(OLD, packages=added), reboot=True)
+    assert f"nvidia-imex={WANTED}-*" in found["optional"]
+    assert f"libcuda1={WANTED}-*" in found["optional"]
+    assert not [name for name in found["optional"] if name.startswith("nvidia-container")]
+    assert "nvidia-imex-570" in found["purge"]
+    right = plan(driven(packages={"nvidia-imex": f"{WANTED}-1"}))
+    assert right["optional"] == plan(driven())["optional"] == ["linux-headers-amd64=6.1.187-1"]
+
+
+def test_a_minimal_host_gets_what_the_repository_is_reached_with() -> None:
+    assert plan(VIRGIN)["prerequisites"] == ["ca-certificates"]
+    there = host(packages={"ca-certificates": "20250419"})
+    assert plan(there)["prerequisites"] == plan(VIRGIN, source="distro")["prerequisites"] == []
+
+
 def test_the_source_is_named_with_its_key() -> None:
     address = "https://developer.download.nvidia.com/compute/cuda/repos/debian12/x86_64/"
     assert plan(VIRGIN)["source"] == {
@@ -398,6 +415,16 @@ def test_another_release_is_installed_and_waits_for_a_reboot(there: str, wanted:
     )
 
 
+@pytest.mark.parametrize(
+    ("consent", "local", "may"),
+    [(True, False, True), (True, True, False), (False, False, False), (None, False, False)],
+)
+def test_a_run_reboots_with_consent_and_never_the_machine_it_runs_on(
+    consent: bool | None, local: bool, may: bool
+) -> None:
+    assert plan(driven(OLD), reboot=consent, local=local)["may_reboot"] is may
+
+
 def test_an_old_fabric_manager_makes_room_on_debian() -> None:
     found = plan(host(packages={"nvidia-fabricmanager-575": "575.57.08-1"}), reboot=True)
     assert (found["problems"], found["purge"]) == ([], ["nvidia-fabricmanager-575"])
@@ -477,7 +504,11 @@ def test_debian_13_has_packages_of_its_own() -> None:
         f"linux-headers-{RELEASE}",
     ]
     assert (found["wanted"], found["source"], found["preferences"]) == (None, None, "")
-    assert found["notes"][0].startswith("takes the driver of Debian 13, whose branch is older")
+    assert found["notes"] == [
+        "takes the driver of Debian 13, whose branch is older than 580; vLLM's images may refuse"
+        " it, and it gets no fixes from NVIDIA. nvidia_driver_source 'nvidia' brings a supported"
+        " one."
+    ]
 
 
 def test_ubuntu_has_modules_for_each_of_its_kernels_that_secure_boot_takes() -> None:
@@ -667,6 +698,14 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]] = [
         " nvidia_driver_source to 'preinstalled' to keep it.",
     ),
     (
+        host(paths={"/usr/bin/nvidia-uninstall": {"exists": True}}),
+        DEBIAN,
+        {},
+        "has driver of an unknown version from NVIDIA's installer or a copy, not from packages, and"
+        " nvidia_driver_source is 'nvidia'; set nvidia_driver_replace: true to have it removed, or"
+        " nvidia_driver_source to 'preinstalled' to keep it.",
+    ),
+    (
         host(nvidia={"library": OLD}),
         DEBIAN,
         {"replace": True},
@@ -725,6 +764,13 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]] = [
         f"nvidia_driver_source is 'preinstalled', but the loaded module is {OLD} and its library is"
         f" {WANTED}; reboot the host, mend it, or set nvidia_driver_source to"
         " 'nvidia'.",
+    ),
+    (
+        host(nvidia={"module": {"version": WANTED, "open": True}}),
+        DEBIAN,
+        {"source": "preinstalled"},
+        f"nvidia_driver_source is 'preinstalled', but the loaded module is {WANTED} and its library"
+        " is missing; reboot the host, mend it, or set nvidia_driver_source to 'nvidia'.",
     ),
     (
         host(
@@ -962,6 +1008,13 @@ def test_our_repository_comes_before_others_that_use_the_names() -> None:
             " connect); see that the host reaches it, and look at nvidia_driver_repository, then"
             " run again.",
         ),
+        (
+            [HEADERS, *ALL[2:]],
+            "",
+            "https://developer.download.nvidia.com/compute/cuda/repos/debian12/x86_64 has no"
+            " package nvidia-driver-cuda; see that the host reaches it, and look at"
+            " nvidia_driver_repository, then run again.",
+        ),
     ],
 )
 def test_what_cannot_be_had_is_refused_before_anything_is_installed(
@@ -982,9 +1035,11 @@ def test_ubuntus_signed_modules_are_needed_for_the_kernel_that_runs() -> None:
     state = host(kernel={"release": "6.8.0-90-custom"})
     state["packages"] = {}
     found = choose_packages(plan(state, UBUNTU, source="distro"), "")
-    assert found["problems"][-1].startswith(
+    assert found["problems"][-1] == (
         "the package lists have no linux-modules-nvidia-580-server-open-6.8.0-90-custom, the signed"
-        " modules of kernel 6.8.0-90-custom"
+        " modules of kernel 6.8.0-90-custom, so it would have no driver; upgrade the kernel and"
+        " boot the new one (apt-get install --only-upgrade 'linux-image-*', then reboot), or enable"
+        " the archive that has it, then run again."
     )
 
 

@@ -129,6 +129,7 @@ def ours() -> dict[str, str]:
 
 
 BARE = state(daemon=None, service=None)
+DOCKER_LIST = "/etc/apt/sources.list.d/docker.list"
 
 
 def converged(**options: Any) -> dict[str, Any]:
@@ -230,12 +231,27 @@ def test_mirror_takes_the_place_of_dockers_repository() -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "# deb https://download.docker.com/linux/debian bookworm stable # disabled on upgrade\n",
+        "deb https://mirror.example/docker bookworm stable\n",
+        "",
+    ],
+)
+def test_a_source_that_is_not_in_force_or_not_docker_s_stays(text: str) -> None:
+    assert plan(converged(files={**ours(), DOCKER_LIST: text}))["converged"]
+
+
+@pytest.mark.parametrize(
     ("change", "keys"),
     [
         ({"packages": ce("28.5.2")}, ["packages", "hold"]),
         ({"packages": {**ce(), "containerd.io": ""}}, ["packages", "hold"]),
         ({"files": {}}, ["source", "pin"]),
-        ({"paths": ("/etc/apt/sources.list.d/docker.list",)}, ["source"]),
+        (
+            {"files": {**ours(), DOCKER_LIST: "deb https://download.docker.com/linux/debian x y"}},
+            ["source"],
+        ),
         ({"service": {**RUNNING, "enabled": "disabled"}}, ["start"]),
         ({"service": {**RUNNING, "active": "failed"}}, ["start"]),
         ({"daemon": {}}, ["configure"]),

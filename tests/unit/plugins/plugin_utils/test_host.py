@@ -28,6 +28,19 @@ STATE: dict[str, Any] = {
 ONE = {"name": "gpt-oss-20b", "model": "openai/gpt-oss-20b", "port": 8000}
 
 
+SUPPORTED = "supported are Debian 12, Debian 13, Ubuntu 22.04, Ubuntu 24.04; install one of them."
+NAMES = (
+    "but the host's CDI specification names 0, 1, GPU-8a56a4bc-b184-a047-2620-be19ba913c3d, all;"
+    " ask for those, or run `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml` if it is out of"
+    " date."
+)
+UNNAMED = (
+    "has NVIDIA GPUs but no CDI specification names them; install the driver and the NVIDIA"
+    " container toolkit, then run `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`."
+)
+TAKEN = "wants port 22, on which sshd listens (0.0.0.0); stop it or choose another port."
+
+
 def problems(
     state: dict[str, Any] | None = None, facts: dict[str, Any] | None = None, **arguments: Any
 ) -> list[str]:
@@ -76,48 +89,54 @@ def test_a_host_that_can(arguments: dict[str, Any]) -> None:
     [
         (
             {"facts": {"distribution_version": "11.9"}},
-            "runs Debian 11.9; supported are Debian 12, Debian 13, Ubuntu 22.04, Ubuntu 24.04;",
+            f"runs Debian 11.9; {SUPPORTED}",
         ),
         (
             {"facts": {"distribution": "Rocky", "distribution_version": "9.4"}},
-            "runs Rocky 9.4; supported",
+            f"runs Rocky 9.4; {SUPPORTED}",
         ),
-        ({"facts": {"distribution_version": "120"}}, "runs Debian 120; supported"),
-        ({"facts": {"service_mgr": "sysvinit"}}, "is run by sysvinit and not by systemd"),
+        ({"facts": {"distribution_version": "120"}}, f"runs Debian 120; {SUPPORTED}"),
+        (
+            {"facts": {"service_mgr": "sysvinit"}},
+            "is run by sysvinit and not by systemd, which keeps the engines; boot it with systemd.",
+        ),
         (
             {"state": {"systemd": None}},
-            "not by systemd, which keeps the engines; boot it",
+            "is run by systemd and not by systemd, which keeps the engines; boot it with systemd.",
         ),
         (
             {"state": {"nvidia_gpus": 0, "cdi_devices": ["example.com/nic=0"]}},
             "vllm_instances (gpt-oss-20b) wants GPUs (gpus: all) but no NVIDIA GPU is on the PCI"
             " bus; fit one, or set gpus: none for the CPU engine.",
         ),
-        ({"instance": {"gpus": 3}}, "wants GPUs 2 but the host's CDI specification names 0, 1, "),
-        ({"instance": {"gpus": [5]}}, "wants GPUs 5 but the host's CDI specification names"),
+        ({"instance": {"gpus": 3}}, f"vllm_instances (gpt-oss-20b) wants GPUs 2 {NAMES}"),
+        ({"instance": {"gpus": [5]}}, f"vllm_instances (gpt-oss-20b) wants GPUs 5 {NAMES}"),
         (
             {"state": {"read": {"/etc/docker/daemon.json": "{"}}},
-            "/etc/docker/daemon.json is not valid JSON (",
+            "/etc/docker/daemon.json is not valid JSON (Expecting property name enclosed in double"
+            " quotes: line 1 column 2 (char 1)); mend it, nothing is merged into it.",
         ),
         (
             {"state": {"read": {"/etc/docker/daemon.json": "[]"}}},
-            "/etc/docker/daemon.json holds no JSON object; mend it",
+            "/etc/docker/daemon.json holds no JSON object; mend it, nothing is merged into it.",
         ),
-        ({"state": {"cdi_devices": []}}, "has NVIDIA GPUs but no CDI specification names them"),
+        ({"state": {"cdi_devices": []}}, UNNAMED),
         (
             {"instance": {"model": "/srv/x"}},
-            "serves /srv/x, which is not on the host; copy the model",
+            "vllm_instances (gpt-oss-20b) serves /srv/x, which is not on the host; copy the model"
+            " there, or name a Hugging Face id.",
         ),
         (
             {
                 "instance": {"model": "/srv/f"},
                 "state": {"paths": {"/srv/f": {"exists": True, "type": "file"}}},
             },
-            "serves /srv/f, which is a file; name the directory that holds config.json",
+            "vllm_instances (gpt-oss-20b) serves /srv/f, which is a file; name the directory that"
+            " holds config.json and the weights.",
         ),
         (
             {"instance": {"port": 22}},
-            "vllm_instances (gpt-oss-20b) wants port 22, on which sshd listens (0.0.0.0); stop",
+            f"vllm_instances (gpt-oss-20b) {TAKEN}",
         ),
         (
             {
@@ -127,37 +146,46 @@ def test_a_host_that_can(arguments: dict[str, Any]) -> None:
                 },
                 "others": [{"name": "older", "model": "a/b", "state": "absent"}],
             },
-            "vllm_instances (gpt-oss-20b) wants port 22, on which sshd listens",
+            f"vllm_instances (gpt-oss-20b) {TAKEN}",
         ),
         (
             {"state": {"instances": [{"name": "older", "current": "ab"}]}},
-            "has the instance older, which vllm_instances does not name; list it with state:",
+            "has the instance older, which vllm_instances does not name; list it with state: absent"
+            " to remove it.",
         ),
         (
             {
                 "ports": [{"port": 8080, "what": "edge_port"}],
                 "state": {"services": {"nginx.service": {"active": "active"}}},
             },
-            "runs an nginx that serves something else, whose configuration the edge would replace",
+            "runs an nginx that serves something else, whose configuration the edge would replace;"
+            " stop it (systemctl disable --now nginx), or make another host the edge.",
         ),
+        ({"ports": [{"port": 22, "what": "edge_port"}]}, f"edge_port {TAKEN}"),
         (
-            {"ports": [{"port": 22, "what": "edge_port"}]},
-            "edge_port wants port 22, on which sshd listens",
+            {
+                "ports": [{"port": 22, "what": "edge_port"}],
+                "state": {"listening": [{"port": 22}]},
+            },
+            "edge_port wants port 22, on which another program listens (*); stop it or choose"
+            " another port.",
         ),
         (
             {"disk_needs": [{"path": "/var/lib/docker", "need_gib": 60, "what": "the image"}]},
-            "/var/lib/docker has 50.0 GiB free and the image needs 60 GiB; make room",
+            "/var/lib/docker has 50.0 GiB free and the image needs 60 GiB; make room or put a"
+            " larger disk there.",
         ),
         (
             {"disk_needs": [{"path": "/mnt", "need_gib": 1, "what": "the image"}]},
-            "the free space of /mnt could not be read",
+            "the free space of /mnt could not be read; look at its mount.",
         ),
     ],
 )
 def test_a_host_that_cannot(arguments: dict[str, Any], said: str) -> None:
-    (found,) = problems(**arguments)
-    assert found.startswith("gpu-1: ")
-    assert said in found
+    assert problems(**arguments) == [f"gpu-1: {said}"]
+
+
+ROOM = "replicas take the ports after their instance's, leave room for them."
 
 
 def plans(**changes: Any) -> HostPlans:
@@ -174,33 +202,48 @@ def test_a_plan_that_cannot_be_is_told_with_the_others() -> None:
 
 def test_without_gpu_the_plan_is_not_blamed() -> None:
     refused = HostPlans(problems=["has GPUs that cannot be used."])
-    told = problems({"nvidia_gpus": 0, "cdi_devices": []}, planned=refused)
-    assert len(told) == 1
-    assert "no NVIDIA GPU is on the PCI bus" in told[0]
+    assert problems({"nvidia_gpus": 0, "cdi_devices": []}, planned=refused) == [
+        "gpu-1: vllm_instances (gpt-oss-20b) wants GPUs (gpus: all) but no NVIDIA GPU is on the PCI"
+        " bus; fit one, or set gpus: none for the CPU engine."
+    ]
 
 
 @pytest.mark.parametrize(
     ("others", "ports", "said"),
     [
-        ([ONE | {"name": "b", "port": 8001}], [], "(b) wants port 8001, which vllm_instances"),
-        ([ONE | {"name": "gpt-oss-20b-2", "port": 9000}], [], "name an engine gpt-oss-20b-2"),
-        ([], [{"port": 8001, "what": "edge_port"}], "(gpt-oss-20b-2) wants port 8001, which is"),
+        (
+            [ONE | {"name": "b", "port": 8001}],
+            [],
+            f"(b) wants port 8001, which vllm_instances (gpt-oss-20b-2) has too; {ROOM}",
+        ),
+        (
+            [ONE | {"name": "gpt-oss-20b-2", "port": 9000}],
+            [],
+            "(gpt-oss-20b-2) would name an engine gpt-oss-20b-2, as vllm_instances (gpt-oss-20b)"
+            " does; rename one of them.",
+        ),
+        (
+            [],
+            [{"port": 8001, "what": "edge_port"}],
+            f"(gpt-oss-20b-2) wants port 8001, which is edge_port; {ROOM}",
+        ),
     ],
     ids=["another instance", "a name", "the edge"],
 )
 def test_replicas_leave_others_their_ports_and_names(
     others: list[dict[str, Any]], ports: list[dict[str, Any]], said: str
 ) -> None:
-    told = problems(others=others, ports=ports, planned=plans())
-    assert len(told) == 1
-    assert said in told[0]
+    assert problems(others=others, ports=ports, planned=plans()) == [
+        f"gpu-1: vllm_instances {said}"
+    ]
 
 
 def test_a_port_of_a_replica_that_is_taken_is_told() -> None:
     listening = [{"address": "0.0.0.0", "port": 8001, "process": "nginx"}]
-    told = problems({"listening": listening}, planned=plans())
-    assert len(told) == 1
-    assert "(gpt-oss-20b-2) wants port 8001, on which nginx listens" in told[0]
+    assert problems({"listening": listening}, planned=plans()) == [
+        "gpu-1: vllm_instances (gpt-oss-20b-2) wants port 8001, on which nginx listens (0.0.0.0);"
+        " stop it or choose another port."
+    ]
 
 
 def test_a_replica_on_the_host_is_not_forgotten() -> None:
@@ -208,10 +251,12 @@ def test_a_replica_on_the_host_is_not_forgotten() -> None:
     assert problems({"instances": found}) == []
 
 
-@pytest.mark.parametrize(("active", "told"), [("active", 0), ("inactive", 1)])
-def test_memory_of_others_keeps_only_what_is_not_running(active: str, told: int) -> None:
+@pytest.mark.parametrize(
+    ("active", "told"), [("active", []), ("inactive", ["gpu-1: GPU 0 is full."])]
+)
+def test_memory_of_others_keeps_only_what_is_not_running(active: str, told: list[str]) -> None:
     services = {"vllm@gpt-oss-20b.service": {"active": active}}
-    assert len(problems({"services": services}, planned=plans(in_use="GPU 0 is full."))) == told
+    assert problems({"services": services}, planned=plans(in_use="GPU 0 is full.")) == told
 
 
 GPU_INFO: dict[str, Any] = {
@@ -248,5 +293,5 @@ def test_what_this_run_brings_is_no_problem_yet() -> None:
     """Until the toolkit is there nothing names a GPU; behind it, that is a problem again."""
     bare = {**STATE, "cdi_devices": [], "nvidia_gpus": 1}
     asked = {"hostname": "gpu-1", "facts": FACTS, "state": bare, "instances": [ONE]}
-    assert not [line for line in check_host(**asked, coming=["toolkit"]) if "CDI" in line]
-    assert [line for line in check_host(**asked) if "no CDI specification names them" in line]
+    assert check_host(**asked, coming=["toolkit"]) == []
+    assert check_host(**asked) == [f"gpu-1: {UNNAMED}"]

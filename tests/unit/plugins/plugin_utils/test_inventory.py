@@ -61,6 +61,8 @@ def test_an_inventory_that_sets_little_is_right() -> None:
         {"edge_api_keys": {"client-1": KEY}, "edge_plain_http": True, "edge_listen_address": "::"},
         {"edge_listen_address": "::1"},
         {"vllm_container_user": "0"},
+        {"host_tuning_cpu_governor": "performance", "host_tuning_gpu_clock_lock": "1200,1500"},
+        {"host_tuning_cpu_governor": "", "host_tuning_gpu_clock_lock": ""},
         {"vllm_image": "vllm/vllm-openai:v0.32.0"},
         {"vllm_image": "vllm/vllm-openai:v0.32.0-cu129"},
         {"vllm_image": f"127.0.0.1:5000/vllm:latest@{DIGEST}"},
@@ -111,6 +113,38 @@ def test_what_is_allowed(changes: dict[str, Any]) -> None:
         (
             {"vllm_container_user": "vllm"},
             "vllm_container_user is 'vllm'; it must be a user and a group as numbers",
+        ),
+        (
+            {"host_tuning_cpu_governor": "Performance"},
+            "host_tuning_cpu_governor is 'Performance'; it must be the name of a governor, such as"
+            " performance, or empty.",
+        ),
+        (
+            {"host_tuning_gpu_clock_lock": "1200-1500"},
+            "host_tuning_gpu_clock_lock is '1200-1500'; it must be the lowest and the highest clock"
+            " in MHz, such as '1200,1500', or empty.",
+        ),
+        (
+            {"nvidia_driver_version": "580"},
+            "nvidia_driver_version is '580'; it must be a release in full, such as 580.178.04.",
+        ),
+        (
+            {"nvidia_driver_key_fingerprints": ["63BF862CC"]},
+            "nvidia_driver_key_fingerprints is '63BF862CC'; it must be fingerprints in full, of 40"
+            " hex digits each.",
+        ),
+        (
+            {"docker_engine_version": "29"},
+            "docker_engine_version is '29'; it must be a release in full, such as 29.9.0.",
+        ),
+        (
+            {"docker_engine_repository": "mirror/docker"},
+            "docker_engine_repository is 'mirror/docker'; it must be an address that starts with"
+            " https://, http:// or file://.",
+        ),
+        (
+            {"container_toolkit_version": "v1.20.1"},
+            "container_toolkit_version is 'v1.20.1'; it must be a release in full, such as 1.20.1.",
         ),
         (
             {"edge_client_max_body_size": "8 MB"},

@@ -50,6 +50,8 @@ def decide(instances: list[dict[str, Any]], **more: Any) -> Provision:
         "services": {
             "vllm@a.service": {"active": "active"},
             "vllm@b.service": {"active": "inactive"},
+            "vllm@c.service": {"active": "deactivating"},
+            "vllm@d.service": {"active": "failed"},
             "docker.service": {"active": "active"},
         },
         "read": {"/etc/nginx/vllm/in_force": more.pop("edge_in_force", None)},
@@ -81,7 +83,7 @@ def test_each_part_has_its_own_variables_and_the_common_ones(stand_ins: dict[str
     decide(ON_GPU, local=True)
     for part, stand_in in stand_ins.items():
         assert stand_in.told["source"] == _provision.ROLES[part]
-        assert stand_in.told["serving"] == ["vllm@a.service"]
+        assert stand_in.told["serving"] == ["vllm@a.service", "vllm@c.service"]
         assert stand_in.told["local"] is True
         assert stand_in.told["wants_gpus"] is True
 

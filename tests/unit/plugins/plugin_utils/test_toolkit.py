@@ -82,6 +82,8 @@ def state(**changes: Any) -> dict[str, Any]:
     }
 
 
+LIST = "/etc/apt/sources.list.d/nvidia-container-toolkit.list"
+SITE = "https://nvidia.github.io/libnvidia-container"
 BARE: dict[str, Any] = {"packages": {}, "cdi_devices": [], "services": {}}
 
 
@@ -163,10 +165,7 @@ def test_other_packages_that_are_there_go_with_the_one() -> None:
         ({"packages": {BASE: "1.19.1-1", "ca-certificates": "1"}}, ["packages", "hold", "refresh"]),
         ({"held": []}, ["hold"]),
         ({"read": {}}, ["source", "pin"]),
-        (
-            {"paths": {"/etc/apt/sources.list.d/nvidia-container-toolkit.list": {"exists": True}}},
-            ["source"],
-        ),
+        ({"read": {**state()["read"], LIST: f"deb {SITE}/stable/deb/amd64 /\n"}}, ["source"]),
         ({"services": {}}, ["start"]),
         (
             {
@@ -184,6 +183,11 @@ def test_only_what_differs_is_to_do(change: dict[str, Any], keys: list[str]) -> 
     result = plan(state(**change))
     assert to_do(result) == keys
     assert not result["converged"]
+
+
+@pytest.mark.parametrize("text", [f"# deb {SITE}/stable/deb/amd64 /\n", ""])
+def test_a_source_that_is_not_in_force_stays(text: str) -> None:
+    assert plan(state(read={**state()["read"], LIST: text}))["converged"]
 
 
 def test_hold_alone_is_told_in_check_mode_too() -> None:
@@ -337,7 +341,7 @@ def test_specification_by_index_written_by_hand_will_do() -> None:
 
 
 def test_every_file_and_package_that_is_looked_at_is_asked_for() -> None:
-    assert set(state()["read"]) == set(_toolkit.READS)
+    assert set(state()["read"]) <= set(_toolkit.READS)
     assert {*ALL, "ca-certificates"} == set(_toolkit.PACKAGES)
     assert set(state()["services"]) == set(_toolkit.SERVICES)
     assert set(UVM) <= set(_toolkit.PATHS)
