@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from conftest import LAB, ROOT, Run, lab_host, playbook
+from conftest import ENVIRONMENT, LAB, ROOT, SCENARIO, Run, lab_host, playbook
 
 VENDOR: dict[str, Any] = json.loads((ROOT / ".cache/lab/vendor.json").read_text())
 KEYS = VENDOR["keys"]
@@ -143,6 +143,23 @@ def fleet() -> Run:
     run = playbook("site", *LIMIT)
     assert run.code == 0, run.output
     return run
+
+
+def gpu_facts(machine: Machine) -> dict[str, Any]:
+    """What the module gpu_info reads on a machine."""
+    command = ["ansible", *SCENARIO.inventory_arguments, "--module-name=baremetal.vllm.gpu_info"]
+    done = subprocess.run(
+        [*command, machine.name],
+        cwd=ROOT,
+        env=ENVIRONMENT | {"ANSIBLE_CALLBACK_RESULT_FORMAT": "json"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    answer = json.loads(done.stdout.partition("=>")[2])
+    found: dict[str, Any] = answer["ansible_facts"]["gpu_info"]
+    return found
 
 
 def findings(machine: Machine, **variables: Any) -> dict[str, dict[str, str]]:

@@ -8,13 +8,18 @@ import json
 
 import pytest
 from conftest import SCENARIO, playbook
-from machines import FLEET, LIMIT, Machine, fleet
+from machines import DRIVER, FLEET, LIMIT, NEWER, Machine, fleet, gpu_facts
 
 MACHINES = [Machine(name) for name in FLEET]
 GIVEN = {
     "l4": "GPU-10000001-5a1d-4c1a-9d2e-000000000001",
     "h100": "GPU-1000000c-5a1d-4c1a-9d2e-00000000000c",
     "b200": "GPU-10000018-5a1d-4c1a-9d2e-000000000018",
+}
+NAMES = {
+    "l4": ["NVIDIA L4"],
+    "h100": ["NVIDIA H100 80GB HBM3"] * 8,
+    "b200": ["NVIDIA B200"] * 8,
 }
 each = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
 
@@ -32,8 +37,19 @@ def given(machine: Machine) -> list[str]:
 
 @each
 def test_driver_is_what_the_kernel_runs(machine: Machine) -> None:
-    assert machine.loaded() == "580.178.04"
+    assert machine.loaded() == DRIVER
     assert len(machine.gpus()) == {"l4": 1, "h100": 8, "b200": 8}[machine.name]
+
+
+@each
+def test_facts_are_those_of_the_machine(machine: Machine) -> None:
+    found = gpu_facts(machine)
+    assert (found["state"], found["message"]) == ("ok", "")
+    assert found["driver_version"] == found["kernel_module_version"] == DRIVER
+    assert found["versions_match"] is True
+    assert [gpu["uuid"] for gpu in found["gpus"]] == machine.gpus()
+    assert [gpu["name"] for gpu in found["gpus"]] == NAMES[machine.name]
+    assert found["nvswitch"] is (machine.name != "l4")
 
 
 @each
@@ -55,6 +71,15 @@ def test_container_has_its_gpu_and_no_other(machine: Machine) -> None:
     assert given(machine) == [GIVEN[machine.name]]
     nodes = machine.run(f"docker exec {SCENARIO.container} sh -c 'ls /dev | grep nvidia'").split()
     assert len([node for node in nodes if node != "nvidiactl"]) == 1
+
+
+@each
+def test_container_was_given_its_gpu_by_uuid(machine: Machine) -> None:
+    requests = machine.run(
+        f"docker inspect -f '{{{{json .HostConfig.DeviceRequests}}}}' {SCENARIO.container}"
+    )
+    given_by = [name for request in json.loads(requests) for name in request["DeviceIDs"]]
+    assert given_by == [f"nvidia.com/gpu={GIVEN[machine.name]}"]
 
 
 @each
@@ -93,10 +118,10 @@ def test_check_mode_finds_nothing() -> None:
 
 
 def test_driver_is_not_changed_under_a_serving_engine() -> None:
-    run = playbook("site", *LIMIT, extra={"nvidia_driver_version": "580.190.08"})
+    run = playbook("site", *LIMIT, extra={"nvidia_driver_version": NEWER})
     assert run.code != 0
     assert f"systemctl stop {SCENARIO.unit}" in " ".join(run.output.split()), run.output
-    assert {machine.loaded() for machine in MACHINES} == {"580.178.04"}
+    assert {machine.loaded() for machine in MACHINES} == {DRIVER}
 
 
 @each

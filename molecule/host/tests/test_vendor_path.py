@@ -29,6 +29,8 @@ CODENAMES = {"12": "bookworm", "13": "trixie"}
 VENDORS_OWN = "https://developer.download.nvidia.com/compute/cuda/repos"
 KEY_FILES = {"12": "3bf863cc.pub", "13": "8793F200.pub"}
 ENGINE_OLD, ENGINE = VENDOR["docker"]
+CONTAINERD_OLD = "1.7.24"
+"""What ENGINE_OLD needs at least; ENGINE needs a newer one."""
 
 
 @pytest.fixture(scope="module", params=RELEASES)
@@ -70,6 +72,8 @@ def leave_older_setups(machine: Machine) -> None:
         f"echo 'deb {VENDORS_OWN}/debian{release}/x86_64/ /' >/etc/apt/sources.list.d/cuda.list && "
         f"echo 'deb [arch=amd64 signed-by=/etc/apt/keyrings/docker.asc] {docker}"
         f" {CODENAMES[release]} stable' >/etc/apt/sources.list.d/docker.list && "
+        "echo '# deb https://nvidia.github.io/nvidia-docker/debian11/amd64 / # disabled on upgrade'"
+        " >/etc/apt/sources.list.d/nvidia-docker.list && "
         "printf 'Types: deb\\nURIs: %s\\nSuites: /\\nTrusted: yes\\n'"
         f" {VENDOR['url']}/libnvidia-container/stable/deb/amd64"
         " >/etc/apt/sources.list.d/nvidia-container-toolkit.sources"
@@ -177,10 +181,15 @@ def test_unattended_upgrades_leave_them(machine: Machine) -> None:
         assert word in listed, said
 
 
-def test_engine_is_upgraded_by_its_variable(machine: Machine) -> None:
+def test_engine_is_upgraded_by_its_variable_and_containerd_with_it(machine: Machine) -> None:
+    machine.run(
+        "apt-get -qq -y --allow-downgrades --allow-change-held-packages install"
+        f" containerd.io={CONTAINERD_OLD}-* && apt-mark hold containerd.io"
+    )
     run = provision(machine)
     assert run.code == 0, run.output
     assert machine.run("docker version --format '{{.Server.Version}}'").startswith(ENGINE)
+    assert not machine.packages("containerd.io")["containerd.io"].startswith(CONTAINERD_OLD)
     assert {"docker-ce", "docker-ce-cli", "containerd.io"} <= machine.held()
     assert_changes_nothing(machine, provision(machine))
 

@@ -143,7 +143,8 @@ def packages(
             "docker-ce",
             version,
             {
-                "Depends": "containerd.io (>= 1.7.24), docker-ce-cli, iptables, libsystemd0",
+                "Depends": f"containerd.io (>= {containerd.version}), docker-ce-cli, iptables,"
+                " libsystemd0",
                 "Recommends": "ca-certificates, docker-ce-rootless-extras, git, pigz, procps",
                 "Conflicts": "docker (<< 1.5~), docker-engine, docker.io",
                 "Replaces": "docker-engine",

@@ -101,10 +101,6 @@ def test_a_host_that_can(arguments: dict[str, Any]) -> None:
             "is run by sysvinit and not by systemd, which keeps the engines; boot it with systemd.",
         ),
         (
-            {"state": {"systemd": None}},
-            "is run by systemd and not by systemd, which keeps the engines; boot it with systemd.",
-        ),
-        (
             {"state": {"nvidia_gpus": 0, "cdi_devices": ["example.com/nic=0"]}},
             "vllm_instances (gpt-oss-20b) wants GPUs (gpus: all) but no NVIDIA GPU is on the PCI"
             " bus; fit one, or set gpus: none for the CPU engine.",
@@ -183,6 +179,14 @@ def test_a_host_that_can(arguments: dict[str, Any]) -> None:
 )
 def test_a_host_that_cannot(arguments: dict[str, Any], said: str) -> None:
     assert problems(**arguments) == [f"gpu-1: {said}"]
+
+
+def test_a_host_on_which_no_systemd_answers_cannot_keep_engines() -> None:
+    facts = {name: value for name, value in FACTS.items() if name != "service_mgr"}
+    assert check_host("gpu-1", facts, STATE | {"systemd": None}, []) == [
+        "gpu-1: is run by another init and not by systemd, which keeps the engines; boot it with"
+        " systemd."
+    ]
 
 
 ROOM = "replicas take the ports after their instance's, leave room for them."
