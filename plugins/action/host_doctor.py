@@ -43,6 +43,7 @@ _ARGUMENTS: dict[str, Any] = {
 _EXTRA_VARIABLES = ("doctor_json", "doctor_fail_on")
 _HOST_STATE = "baremetal.vllm.host_state"
 _GPU_INFO = "baremetal.vllm.gpu_info"
+_BY_HAND = "preinstalled"
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
@@ -89,12 +90,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         asked = _doctor.questions(settings, state_directory, settings.instances)
         answer = self._ask(_HOST_STATE, asked, task_vars)
         gpu_info = None
-        if settings.wants_gpus and not answer.get("failed"):
+        unread = _unread(answer)
+        if settings.wants_gpus and not unread:
             gpu_info = self._ask(_GPU_INFO, {"library": controller_library()}, task_vars)
-        failed = next((each for each in (answer, gpu_info or {}) if each.get("failed")), None)
-        if failed is not None:
+            unread = _unread(gpu_info)
+        if unread:
             findings = Findings(host, commands)
-            findings.add("unreadable", reason=_sentence(failed))
+            findings.add("unreadable", reason=unread)
             return findings
         return _doctor.diagnose(
             host,
@@ -111,6 +113,16 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             module_name=module, module_args=arguments, task_vars=task_vars
         )
         return answer
+
+
+def _unread(answer: Mapping[str, Any]) -> str:
+    """Why a module's answer says nothing of the host, empty where it can be judged.
+
+    Others than root are refused Docker's socket and the journal, which looks like a host without.
+    """
+    if answer.get("root") is False:
+        return "the user of its connection is not root; set ansible_become: true."
+    return _sentence(answer) if answer.get("failed") else ""
 
 
 def _facts(answer: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,9 +163,12 @@ def _settings(
     groups = task_vars.get("groups") or {}
     host = task_vars["inventory_hostname"]
     edge = host in (groups.get("edge_hosts") or groups.get("gpu_hosts") or [])
+    edge_port = int(variables.get("edge_port", 8080)) if edge else None
     ports = {_port(each): f"the instance {each['name']}" for each in instances}
-    if edge:
-        ports[int(variables.get("edge_port", 8080))] = "the edge"
+    addresses = dict.fromkeys(ports, _listen_address(variables, groups, host))
+    if edge_port is not None:
+        ports[edge_port] = "the edge"
+        addresses[edge_port] = str(variables.get("edge_listen_address") or "")
     sources = {
         "docker": ("docker_engine_source", "docker"),
         "driver": ("nvidia_driver_source", "nvidia"),
@@ -165,11 +180,20 @@ def _settings(
         wants_gpus=any(gpu_devices(each.get("gpus", "all")) for each in instances),
         instances=[str(each["name"]) for each in instances],
         ports=ports,
+        addresses=addresses,
+        edge_port=edge_port,
         managed=[part for part, (name, vendor) in sources.items() if variables.get(name) == vendor],
+        by_hand=[part for part, (name, _) in sources.items() if variables.get(name) == _BY_HAND],
         guard=bool(variables.get("host_tuning_guard", True)),
         vllm_release=str(variables.get("vllm_release", "")),
         commands=commands,
     )
+
+
+def _listen_address(variables: Mapping[str, Any], groups: Mapping[str, Any], host: str) -> str:
+    """Where engines listen, as roles/vllm/vars has it; empty where only facts could tell."""
+    edges = groups.get("edge_hosts") or [host]
+    return "127.0.0.1" if list(edges) == [host] else str(variables.get("vllm_address") or "")
 
 
 def _port(instance: Mapping[str, Any]) -> int:

@@ -61,6 +61,7 @@ _SWITCH_MANAGER = b"SW_MNG"
 # They hold the GPUs open as long as they run and go with the driver.
 _PARTS_OF_DRIVER = ("nvidia-persiste", "nv-fabricmanage", "nvlsm")  # the kernel cuts at 15
 _LOG_WORDS = re.compile(r"NVRM|nvidia|nouveau|\bXid\b")
+_XID = re.compile(r"\bXid\b")
 _LOG_LINES = 200
 _LOG_TIME = re.compile(r"\d{4}-\d\d-\d\dT\S+")
 
@@ -234,13 +235,19 @@ def _is_gpu(descriptor: str) -> bool:
 
 
 def kernel_log() -> list[JSONObject]:
-    """Return the kernel's last lines of this boot that tell of GPUs, at most 200, oldest first."""
+    """Return the kernel's last lines of this boot that tell of GPUs, oldest first.
+
+    At most 200 that name an Xid and 200 others: what follows an Xid must not push it out.
+    """
     journal = output_of(["journalctl", "-k", "-b", "-o", "short-iso", "--no-pager", "-q"]) or ""
     lines = [_journal_line(line) for line in journal.splitlines()]
     if not lines:
         ring = output_of(["dmesg"]) or ""
         lines = [{"time": None, "line": line} for line in ring.splitlines()]
-    return [entry for entry in lines if _LOG_WORDS.search(entry["line"])][-_LOG_LINES:]
+    told = [entry for entry in lines if _LOG_WORDS.search(entry["line"])]
+    xids = [index for index, entry in enumerate(told) if _XID.search(entry["line"])]
+    others = sorted(set(range(len(told))) - set(xids))
+    return [told[index] for index in sorted(xids[-_LOG_LINES:] + others[-_LOG_LINES:])]
 
 
 def _journal_line(text: str) -> JSONObject:

@@ -289,6 +289,12 @@ def instances(directory: str) -> list[JSONObject]:
     return found
 
 
+def published_ports(found: t.Sequence[JSONObject]) -> list[int]:
+    """Return the ports of instances, as `instances` has them, that have a release in force."""
+    ports = [(each["publish"] or "").rpartition(":")[2] for each in found]
+    return [int(port) for port in ports if port.isdigit()]
+
+
 def _modified(path: str) -> float | None:
     try:
         return os.stat(path).st_mtime

@@ -65,7 +65,7 @@ options:
     description:
       - State directory of the role C(vllm), below which instances are looked for. Units and
         containers of those that are found are in RV(host_state.services) and
-        RV(host_state.containers) too.
+        RV(host_state.containers) too, and the processes on their ports are looked up.
     type: path
   model_configs:
     description: Directories of models whose C(config.json) is read.
@@ -124,6 +124,11 @@ ansible_facts:
   returned: O(facts=true)
   type: dict
   sample: {ansible_distribution: Debian, ansible_default_ipv4: {address: 192.0.2.7}}
+root:
+  description: Whether the module ran as root. Others are not shown all of a host.
+  returned: always
+  type: bool
+  sample: true
 host_state:
   description: What was found. The dictionaries have one key for everything that was asked for.
   returned: success
@@ -298,8 +303,8 @@ host_state:
         built: {6.1.0-41-amd64: 580.178.04}
     kernel_log:
       description:
-        - At most 200 last lines of the kernel about NVIDIA, nouveau and Xid. C(time) is null where
-          only dmesg could be asked.
+        - The last lines of the kernel about NVIDIA and nouveau, at most 200, and at most 200 with
+          an Xid. C(time) is null where only dmesg could be asked.
       returned: O(kernel_log=true)
       type: list
       elements: dict
@@ -423,6 +428,7 @@ class Reader:
             "containers": _joined(
                 self._wanted["containers"], [f"vllm-{each['name']}" for each in found]
             ),
+            "ports": [*self._wanted["ports"], *host.published_ports(found)],
         }
 
     def _packages(self) -> None:
@@ -521,14 +527,15 @@ def collected_facts(module: AnsibleModule) -> dict[str, t.Any]:
 def main() -> None:
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
     reader = Reader(module.params)
+    is_root = os.geteuid() == 0
     try:
         state = reader.read()
     except host.HostStateError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=str(error), root=is_root)
     for warning in reader.warnings:
         module.warn(warning)
     facts = {"ansible_facts": collected_facts(module)} if module.params["facts"] else {}
-    module.exit_json(changed=False, host_state=state, **facts)
+    module.exit_json(changed=False, host_state=state, root=is_root, **facts)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils import (
     _doctor_gpus,
     _doctor_host,
     _doctor_log,
+    _toolkit,
     _tuning,
 )
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._doctor_findings import (
@@ -40,7 +41,7 @@ SERVICES = (
     *(_doctor_gpus.FABRIC_MANAGER, _tuning.CLOCK_UNIT),
 )
 _EDGE_MARK = "/etc/nginx/vllm/in_force"
-PATHS = (_EDGE_MARK,)
+PATHS = (_EDGE_MARK, *_toolkit.PATHS)
 READS = (
     *_doctor_gpus.SPECIFICATIONS,
     *_doctor_host.UPGRADES_ON,
@@ -56,7 +57,10 @@ class Settings:
 
     :param instances: names of the instances that shall be there.
     :param ports: port -> what it is for, of instances and edge.
+    :param addresses: port -> address on which it shall be listened on, where that is known.
+    :param edge_port: the port of the edge, None where the host is none.
     :param managed: parts that the collection installs itself: ``docker``, ``driver``, ``toolkit``.
+    :param by_hand: parts that somebody else installs (``..._source: preinstalled``).
     :param guard: whether unattended upgrades shall be kept away (host_tuning_guard).
     """
 
@@ -65,7 +69,10 @@ class Settings:
     wants_gpus: bool = True
     instances: Sequence[str] = ()
     ports: Mapping[int, str] = field(default_factory=dict)
+    addresses: Mapping[int, str] = field(default_factory=dict)
+    edge_port: int | None = None
     managed: Sequence[str] = ("docker", "driver", "toolkit")
+    by_hand: Sequence[str] = ()
     guard: bool = True
     vllm_release: str = ""
     commands: Commands = field(default_factory=Commands)
@@ -102,7 +109,7 @@ def diagnose(
     :param state: result of host_state for ``questions``.
     :param gpu_info: the fact of that name, None where no instance wants GPUs.
     """
-    findings = Findings(host, settings.commands)
+    findings = Findings(host, settings.commands, settings.by_hand)
     deployed = any(each.get("current") for each in state.get("instances") or [])
     edge = settings.edge and bool((state.get("paths") or {}).get(_EDGE_MARK, {}).get("exists"))
     if settings.gpu_host and settings.instances:
@@ -118,7 +125,9 @@ def diagnose(
         _doctor_host.examine_nginx_floor(findings, state)
     if settings.guard and (edge or deployed):
         _doctor_host.examine_upgrades(findings, state)
-    _doctor_host.examine_ports(findings, state, settings.ports)
+    _doctor_host.examine_ports(
+        findings, state, settings.ports, settings.addresses, settings.edge_port
+    )
     _doctor_host.examine_disks(findings, state)
     _doctor_host.examine_clock(findings, state)
     _doctor_host.examine_unfinished(findings, state)

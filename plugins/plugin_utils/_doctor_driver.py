@@ -9,14 +9,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._doctor_findings import Findings
-from ansible_collections.baremetal.vllm.plugins.plugin_utils._driver_state import pending_kernel
-from ansible_collections.baremetal.vllm.plugins.plugin_utils._driver_tables import PREBUILT
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._driver_state import (
+    kernels,
+    pending_kernel,
+)
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._driver_tables import (
+    OLDEST_BRANCH,
+    PREBUILT,
+    SECURE_VERSIONS,
+)
 
 State = Mapping[str, Any]
 
 # Where DKMS keeps the certificate of the key that it signs modules with.
 _KEYS = {"Ubuntu": "/var/lib/shim-signed/mok/MOK.der"}
 _DEBIAN_KEY = "/var/lib/dkms/mok.pub"
+_PREBUILT_KIND = re.compile(rf"{PREBUILT}\d{{3}}(-server)?(-open)?-")
 _NVRM = re.compile(r"NVRM: (?!loading )(.*)")
 
 
@@ -46,13 +54,14 @@ def examine(
         findings.add("gpu_missing")
     elif not is_installed(state):
         if deployed:
-            findings.add("driver_missing", gpus=_gpus(state))
+            floor = SECURE_VERSIONS[OLDEST_BRANCH]
+            findings.add("driver_missing", gpus=_gpus(state), floor=floor)
     elif not module:
         _not_loaded(findings, facts, state)
     elif not library:
         findings.add("driver_library_missing", module=module["version"])
     elif module["version"] != library:
-        findings.add("driver_mismatch", module=module["version"], library=library)
+        _mismatch(findings, state)
     else:
         _answers(findings, gpu_info or {})
         _next_kernel(findings, state)
@@ -70,11 +79,9 @@ def _not_loaded(findings: Findings, facts: Mapping[str, Any], state: State) -> N
     release = str(kernel.get("release"))
     if kernel.get("nouveau"):
         findings.add("nouveau_loaded")
-    elif release not in built and not kernel.get("headers"):
-        findings.add("headers_missing", kernel=release)
     elif release not in built:
         others = f", only for {', '.join(sorted(built))}" if built else ""
-        findings.add("driver_not_built", kernel=release, others=others)
+        _not_built(findings, state, release, others, "modprobe nvidia")
     elif kernel.get("secure_boot") and not _is_trusted(state):
         key = _KEYS.get(str(facts.get("distribution")), _DEBIAN_KEY)
         findings.add("secure_boot", key=key)
@@ -82,6 +89,45 @@ def _not_loaded(findings: Findings, facts: Mapping[str, Any], state: State) -> N
         said = [found[1] for line in log_lines(state) if (found := _NVRM.search(line))]
         text = f" The kernel says: {said[-1].rstrip('. ')}." if said else ""
         findings.add("driver_not_loaded", said=text)
+
+
+def _mismatch(findings: Findings, state: State) -> None:
+    """A reboot helps where the kernel that boots next has the module of the libraries."""
+    module, library = state["nvidia"]["module"]["version"], state["nvidia"]["library"]
+    release = kernels(state)[-1]
+    on_disk = state["nvidia"]["built"].get(release)
+    if on_disk == library:
+        findings.add("driver_mismatch", module=module, library=library)
+        return
+    others = f", which has {on_disk or 'none'} while the libraries are {library}"
+    _not_built(findings, state, release, others, "systemctl reboot")
+
+
+def _not_built(findings: Findings, state: State, release: str, others: str, then: str) -> None:
+    """A kernel that lacks its module.
+
+    :param others: how the sentence goes on behind the kernel.
+    :param then: the command that brings the module into force once it is there.
+    """
+    running = release == state["kernel"]["release"]
+    values = {"kernel": release, "which": "running" if running else "next", "then": then}
+    package = _prebuilt_package(state, release)
+    if package:
+        driver = state["nvidia"].get("library")
+        version = f" for driver {driver}" if driver else ""
+        findings.add("driver_package_missing", package=package, version=version, **values)
+    elif running and not state["kernel"].get("headers"):
+        findings.add("headers_missing", **values)
+    else:
+        # Whether another kernel than the running one has its headers nobody has looked.
+        headers = "" if running else f"apt-get install --yes linux-headers-{release} && "
+        findings.add("driver_not_built", others=others, headers=headers, **values)
+
+
+def _prebuilt_package(state: State, release: str) -> str:
+    """The package of signed modules for a kernel, empty where DKMS builds them."""
+    found = [match[0] for name in _prebuilt(state) if (match := _PREBUILT_KIND.match(name))]
+    return f"{max(found)}{release}" if found else ""
 
 
 def _is_trusted(state: State) -> bool:

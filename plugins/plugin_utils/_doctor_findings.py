@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -54,8 +54,15 @@ def data() -> Mapping[str, Any]:
 class Findings(list[Finding]):
     """The findings of one host."""
 
-    def __init__(self, host: str, commands: Commands | None = None) -> None:
+    def __init__(
+        self, host: str, commands: Commands | None = None, by_hand: Sequence[str] = ()
+    ) -> None:
+        """
+        :param by_hand: parts that the collection does not install there; provision.yml is no mend
+            of theirs.
+        """
         super().__init__()
+        self._by_hand = by_hand
         self._host = host
         self._commands = commands or Commands()
 
@@ -67,7 +74,8 @@ class Findings(list[Finding]):
         """
         kind = data()["findings"][code]
         values |= {"host": self._host, **asdict(self._commands)}
-        what, mend = (kind[key].format_map(values) for key in ("what", "mend"))
+        mend_key = "by_hand" if kind.get("part") in self._by_hand else "mend"
+        what, mend = (kind[key].format_map(values) for key in ("what", mend_key))
         self.append(Finding(self._host, kind["severity"], what, mend, code))
 
     def sorted(self) -> list[Finding]:

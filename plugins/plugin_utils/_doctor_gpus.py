@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.baremetal.vllm.plugins.module_utils._host_state import cdi_names
+from ansible_collections.baremetal.vllm.plugins.plugin_utils import _toolkit
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._debian_version import upstream
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._doctor_findings import Findings
 
@@ -90,7 +91,7 @@ def examine_fabric(
     module = nvidia["module"]["version"]
     if manager is None and unit.get("load", "not-found") == "not-found":
         if deployed:
-            findings.add("fabric_manager_missing")
+            findings.add("fabric_manager_missing", module=module)
     elif manager is not None and manager != module:
         findings.add("fabric_manager_version", manager=manager, module=module)
     elif unit.get("active") != "active":
@@ -141,15 +142,20 @@ def examine_cdi(findings: Findings, state: State, gpu_info: Mapping[str, Any]) -
         has_toolkit = (state.get("packages") or {}).get("nvidia-container-toolkit-base")
         unit = (state.get("services") or {}).get("nvidia-cdi-refresh.service") or {}
         toolkit = has_toolkit or unit.get("load") == "loaded"
-        findings.add("cdi_missing" if toolkit else "toolkit_missing")
+        findings.add("cdi_missing" if toolkit else "toolkit_missing", floor=_toolkit.FLOOR)
         return
     text = _in_force(state)
     if text:
         in_force = {name.partition("=")[2] for name in cdi_names(text)}
         names = in_force or names
-    why = _other_driver(state, text) or _other_gpus(names, gpu_info)
+    why = _other_driver(state, text) or _other_gpus(names, gpu_info) or _lacks_uvm(state, text)
     if why:
         findings.add("cdi_stale", why=why)
+
+
+def _lacks_uvm(state: State, text: str) -> str:
+    in_force = {**state, "read": {_toolkit.SPECIFICATION: text}}
+    return _toolkit.without_uvm(in_force).replace("the CDI specification", "it", 1)
 
 
 def _in_force(state: State) -> str:

@@ -18,10 +18,7 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils._debian_version imp
     upstream,
 )
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._doctor_findings import Findings, data
-from ansible_collections.baremetal.vllm.plugins.plugin_utils._driver_tables import (
-    OLDEST_BRANCH,
-    SECURE_VERSIONS,
-)
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._driver_tables import SECURE_VERSIONS
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._flags import version as release_of
 from ansible_collections.baremetal.vllm.plugins.plugin_utils.planner import releases
 
@@ -65,8 +62,11 @@ def _service(state: State, unit: str) -> Mapping[str, Any]:
 def examine_docker(findings: Findings, state: State, wants_gpus: bool) -> None:
     """The engine of a host that has instances."""
     docker = state.get("docker") or {}
-    if not docker.get("version"):
-        findings.add("docker_down", active=_service(state, "docker.service").get("active"))
+    unit = _service(state, "docker.service")
+    if not docker.get("version") and unit.get("load") == "not-found":
+        findings.add("docker_missing", floor=data()["floors"]["docker"]["floor"])
+    elif not docker.get("version"):
+        findings.add("docker_down", active=unit.get("active"))
     elif wants_gpus and docker.get("cdi") is False:
         findings.add("docker_cdi_off", version=docker["version"])
 
@@ -89,7 +89,9 @@ def examine_edge_unit(findings: Findings, state: State) -> None:
 def _examine_unit(findings: Findings, state: State, unit: str) -> None:
     now = _service(state, unit)
     restarts = now.get("n_restarts") or 0
-    if now.get("active") == "failed":
+    if now.get("load") == "not-found":
+        findings.add("unit_missing", unit=unit)
+    elif now.get("active") == "failed":
         after = f" after {restarts} restarts" if restarts else ""
         findings.add("unit_failed", unit=unit, after=after)
     elif now.get("active") == "activating" and restarts:
@@ -176,14 +178,15 @@ def examine_unfinished(findings: Findings, state: State) -> None:
 
 
 def examine_driver_floor(findings: Findings, state: State) -> None:
-    """Branches that are older than the newest known one and not in the table get no fixes."""
-    version = _driver_state.loaded(state)
-    branch = _driver_state.numbers(version or "")[:1]
-    if not version or not branch or branch[0] > max(SECURE_VERSIONS):
-        return
-    floor = SECURE_VERSIONS.get(branch[0], SECURE_VERSIONS[OLDEST_BRANCH])
-    if is_older(version, floor):
-        findings.add("driver_below_floor", version=version, floor=floor)
+    """A branch that is not in the table gets no fixes: those of the next higher one count.
+
+    Of branches above the table nothing is known, and nothing is said.
+    """
+    version = _driver_state.loaded(state) or ""
+    numbers = _driver_state.numbers(version)
+    higher = [branch for branch in sorted(SECURE_VERSIONS) if numbers and branch >= numbers[0]]
+    if higher and is_older(version, SECURE_VERSIONS[higher[0]]):
+        findings.add("driver_below_floor", version=version, floor=SECURE_VERSIONS[higher[0]])
 
 
 def examine_package_floors(findings: Findings, state: State) -> None:
@@ -198,7 +201,7 @@ def examine_package_floors(findings: Findings, state: State) -> None:
 def examine_nginx_floor(findings: Findings, state: State) -> None:
     version = installed(state).get("nginx", "")
     for line in data()["floors"]["nginx"]["lines"]:
-        if line["has"] in version and is_older(version, line["floor"]):
+        if re.search(line["fits"], version) and is_older(version, line["floor"]):
             code = "nginx_below_floor" if line.get("fixed", True) else "nginx_unfixed"
             findings.add(code, version=version, floor=line["floor"])
 
@@ -244,10 +247,18 @@ def examine_clock(findings: Findings, state: State) -> None:
         findings.add("time_unsynchronised")
 
 
-def examine_ports(findings: Findings, state: State, ports: Mapping[int, str]) -> None:
+def examine_ports(
+    findings: Findings,
+    state: State,
+    ports: Mapping[int, str],
+    addresses: Mapping[int, str],
+    edge_port: int | None,
+) -> None:
     """Ports that are ours and that others listen on.
 
     :param ports: port -> what it is for.
+    :param addresses: port -> address on which it shall be listened on, where that is known.
+    :param edge_port: the one that nginx may have.
     """
     instances = [each for each in state.get("instances") or [] if each.get("publish")]
     ours = {int(each["publish"].rpartition(":")[2]): each for each in instances}
@@ -256,26 +267,32 @@ def examine_ports(findings: Findings, state: State, ports: Mapping[int, str]) ->
         # Only root sees whose socket it is; what nobody can see is not judged.
         if (port not in ports and port not in ours) or not entry.get("process"):
             continue
-        own, instance = _is_ours(state, entry, ours.get(port))
-        if not own:
-            name = instance["name"] if instance else ""
-            what = ports.get(port) or f"the instance {name}"
-            findings.add(
-                "port_taken",
-                process=entry["process"],
-                address=f"{entry['address']}:{port}",
-                port=port,
-                what=what,
-            )
+        instance = ours.get(port)
+        wanted = _address(instance) if instance else addresses.get(port)
+        is_edge = port == edge_port and entry["process"] == "nginx"
+        if is_edge or _runs(state, instance) or not _meet(entry["address"], wanted):
+            continue
+        findings.add(
+            "port_taken",
+            process=entry["process"],
+            address=f"{entry['address']}:{port}",
+            port=port,
+            what=ports.get(port) or f"the instance {instance['name'] if instance else ''}",
+        )
 
 
-def _is_ours(
-    state: State, entry: Mapping[str, Any], instance: Mapping[str, Any] | None
-) -> tuple[bool, Mapping[str, Any] | None]:
-    """Whether a socket is that of our nginx or of our container, or is in nobody's way."""
-    if instance is None:
-        return entry.get("process") == "nginx", None
-    wanted = instance["publish"].rpartition(":")[0].strip("[]")
-    apart = entry["address"] not in (wanted, *_ANY_ADDRESS) and wanted not in _ANY_ADDRESS
-    container = (state.get("containers") or {}).get(f"vllm-{instance['name']}") or {}
-    return apart or container.get("state") == "running", instance
+def _address(instance: Mapping[str, Any]) -> str:
+    address: str = instance["publish"].rpartition(":")[0]
+    return address.strip("[]")
+
+
+def _runs(state: State, instance: Mapping[str, Any] | None) -> bool:
+    """Whether the socket can be that of our container."""
+    name = f"vllm-{instance['name']}" if instance else ""
+    container = (state.get("containers") or {}).get(name) or {}
+    return bool(container.get("state") == "running")
+
+
+def _meet(address: str, wanted: str | None) -> bool:
+    """Whether a socket is in the way of one on another address, None where that is unknown."""
+    return not wanted or address in (wanted, *_ANY_ADDRESS) or wanted in _ANY_ADDRESS

@@ -89,10 +89,11 @@ def _check_platform(facts: Mapping[str, Any], state: Mapping[str, Any]) -> list[
         problems.append(
             f"runs {distribution} {version}; supported are {names}; install one of them."
         )
-    if facts.get("service_mgr", "systemd") != "systemd" or not state.get("systemd", True):
+    manager = facts.get("service_mgr", "systemd")
+    if manager != "systemd" or not state.get("systemd", True):
+        init = "another init" if manager == "systemd" else manager
         problems.append(
-            f"is run by {facts.get('service_mgr', 'another init')} and not by systemd, which keeps"
-            " the engines; boot it with systemd."
+            f"is run by {init} and not by systemd, which keeps the engines; boot it with systemd."
         )
     return problems
 

@@ -234,10 +234,10 @@ def _refresh(state: Mapping[str, Any], settings: Mapping[str, Any], packages: bo
         return "the toolkit changes"
     if settings.get("driver_changes"):
         return "the driver changes"
-    return stale(state, settings.get("gpu_uuids")) or _without_uvm(state)
+    return stale(state, settings.get("gpu_uuids")) or without_uvm(state)
 
 
-def _without_uvm(state: Mapping[str, Any]) -> str:
+def without_uvm(state: Mapping[str, Any]) -> str:
     """Why containers cannot compute by the specification, made before nvidia-uvm had its node."""
     text = (state.get("read") or {}).get(SPECIFICATION) or ""
     if not text or _UVM_NAMED.search(text):

@@ -13,17 +13,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
 
-from ansible_collections.baremetal.vllm.plugins.plugin_utils import _doctor_report, _inventory
+from ansible_collections.baremetal.vllm.plugins.action import host_doctor
+from ansible_collections.baremetal.vllm.plugins.plugin_utils import (
+    _doctor,
+    _doctor_report,
+    _inventory,
+)
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._doctor_findings import (
+    Commands,
     Finding,
     Findings,
+)
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._variables import (
+    HostVariables,
+    RoleInterfaces,
 )
 
 COLLECTION = Path(_inventory.__file__).parents[2]
 PROGRAM = shutil.which("ansible-playbook") or str(
     Path(sys.executable).with_name("ansible-playbook")
 )
+IS_ROOT = os.geteuid() == 0
 HERE = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
 AWAY = {
     "ansible_host": "127.0.0.1",
@@ -74,11 +87,12 @@ def test_a_host_that_is_away_does_not_stop_the_others(tmp_path: Path) -> None:
     assert found["away", "unreachable"]["mend"] == (
         "ansible -i hosts.json away -m ansible.builtin.ping -vvv"
     )
-    assert ("here", "not_provisioned") in found
+    assert ("here", "not_provisioned" if IS_ROOT else "unreadable") in found
     assert "  away  error     The host cannot be reached: " in done.stdout
     assert "The doctor found 1 error" in done.stdout + done.stderr
 
 
+@pytest.mark.skipif(not IS_ROOT, reason="others than root are told so, and nothing else")
 def test_notes_fail_no_run(tmp_path: Path) -> None:
     done = doctor(tmp_path, {"here": HERE}, "doctor_json=found.json", "doctor_fail_on=error")
     found = written(tmp_path)
@@ -122,6 +136,113 @@ def test_a_host_that_cannot_be_read_is_a_finding(tmp_path: Path) -> None:
     assert finding["code"] == "unreadable"
     assert finding["what"].startswith("The host could not be examined: ")
     assert finding["mend"] == "ansible -i hosts.json here -b -m ansible.builtin.command -a true"
+
+
+# -- what the inventory wants, and what comes back ------------------------------------------------
+
+
+def settings(groups: dict[str, list[str]], **given: Any) -> _doctor.Settings:
+    """Of the host gpu1 with these variables."""
+    loader = DataLoader()
+    instances = [
+        {"name": "gpt-oss-20b", "model": "openai/gpt-oss-20b"},
+        {"name": "small", "model": "a/b", "port": 8100, "gpus": "none"},
+        {"name": "gone", "model": "a/b", "port": 8200, "state": "absent"},
+    ]
+    raw = {"inventory_hostname": "gpu1", "groups": groups, "vllm_instances": instances, **given}
+    variables = HostVariables(RoleInterfaces(loader), raw, Templar(loader=loader, variables=raw))
+    wanted = host_doctor._instances(variables, raw)
+    return host_doctor._settings(variables, wanted, raw, Commands())
+
+
+def test_what_an_inventory_wants() -> None:
+    assert settings({"gpu_hosts": ["gpu1"]}, vllm_release="0.33.0") == _doctor.Settings(
+        gpu_host=True,
+        edge=True,
+        wants_gpus=True,
+        instances=["gpt-oss-20b", "small"],
+        ports={8000: "the instance gpt-oss-20b", 8100: "the instance small", 8080: "the edge"},
+        addresses={8000: "127.0.0.1", 8100: "127.0.0.1", 8080: "127.0.0.1"},
+        edge_port=8080,
+        managed=["docker", "driver", "toolkit"],
+        by_hand=[],
+        guard=True,
+        vllm_release="0.33.0",
+    )
+
+
+def test_what_an_inventory_sets_otherwise() -> None:
+    found = settings(
+        {"gpu_hosts": ["gpu1"], "edge_hosts": ["edge1"]},
+        vllm_address="10.0.0.5",
+        nvidia_driver_source="preinstalled",
+        docker_engine_source="distro",
+        host_tuning_guard=False,
+    )
+    assert (found.edge, found.edge_port, found.guard) == (False, None, False)
+    assert (found.managed, found.by_hand) == (["toolkit"], ["driver"])
+    assert found.ports == {8000: "the instance gpt-oss-20b", 8100: "the instance small"}
+    assert found.addresses == {8000: "10.0.0.5", 8100: "10.0.0.5"}
+
+
+def test_an_address_that_only_facts_can_tell_is_unknown() -> None:
+    found = settings({"gpu_hosts": ["gpu1"], "edge_hosts": ["edge1"]})
+    assert found.addresses == {8000: "", 8100: ""}
+
+
+def test_an_edge_alone() -> None:
+    found = settings(
+        {"gpu_hosts": ["gpu2"], "edge_hosts": ["gpu1"]},
+        edge_port=443,
+        edge_listen_address="0.0.0.0",
+    )
+    assert (found.gpu_host, found.instances, found.wants_gpus) == (False, [], False)
+    assert (found.ports, found.addresses) == ({443: "the edge"}, {443: "0.0.0.0"})
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({"root": True, "host_state": {}}, ""),
+        ({"changed": False}, ""),  # gpu_info, which tells nothing of its user
+        (
+            {"root": False, "host_state": {}},
+            "the user of its connection is not root; set ansible_become: true.",
+        ),
+        (
+            {"root": False, "failed": True, "msg": "The host cannot be read."},
+            "the user of its connection is not root; set ansible_become: true.",
+        ),
+        ({"root": True, "failed": True, "msg": "No Python"}, "No Python."),
+    ],
+)
+def test_an_answer_that_says_nothing_of_the_host(answer: dict[str, Any], said: str) -> None:
+    assert host_doctor._unread(answer) == said
+
+
+def test_a_host_without_become_has_one_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And its GPUs are not even asked for."""
+    asked = []
+
+    def ask(module: str, *_arguments: Any) -> dict[str, Any]:
+        asked.append(module)
+        return {"root": False, "host_state": {}}
+
+    action = host_doctor.ActionModule(None, None, None, DataLoader(), None, None)
+    action._templar = Templar(loader=action._loader)
+    monkeypatch.setattr(action, "_ask", ask)
+    variables = {
+        "inventory_hostname": "gpu1",
+        "groups": {"gpu_hosts": ["gpu1"]},
+        "vllm_instances": [{"name": "a", "model": "a/b"}],
+    }
+    (found,) = action._examined(variables, Commands())
+    assert found.code == "unreadable"
+    assert found.what == (
+        "The host could not be examined: the user of its connection is not root; set"
+        " ansible_become: true."
+    )
+    assert asked == ["baremetal.vllm.host_state"]
 
 
 # -- the table -----------------------------------------------------------------------------------

@@ -265,6 +265,23 @@ def test_the_last_lines_of_a_long_log_are_told(programs: Path) -> None:
     assert (len(lines), lines[-1]["line"]) == (200, "kernel: NVRM: 300")
 
 
+def test_what_follows_an_xid_does_not_push_it_out(programs: Path) -> None:
+    chatter = 'for i in $(seq 300); do echo "kernel: NVRM: $i"; done'
+    program(programs, "journalctl", f"echo 'kernel: {XID.replace(chr(39), '')}'; {chatter}")
+    lines = [entry["line"] for entry in driver.kernel_log()]
+    assert "Xid (PCI:0000:5d:00): 79" in lines[0]
+    assert (len(lines), lines[1]) == (201, "kernel: NVRM: 101")
+
+
+def test_xids_are_capped_too_and_stay_in_their_order(programs: Path) -> None:
+    both = 'echo "kernel: NVRM: Xid (PCI:0000:5d:00): $i"; echo "kernel: NVRM: after $i"'
+    program(programs, "journalctl", f"for i in $(seq 300); do {both}; done")
+    lines = [entry["line"] for entry in driver.kernel_log()]
+    assert len(lines) == 400
+    assert lines[:2] == ["kernel: NVRM: Xid (PCI:0000:5d:00): 101", "kernel: NVRM: after 101"]
+    assert lines[-1] == "kernel: NVRM: after 300"
+
+
 @pytest.mark.parametrize(("answer", "state"), [("yes", True), ("no", False), ("", None)])
 def test_the_clock(programs: Path, answer: str, state: bool | None) -> None:
     program(programs, "timedatectl", f"echo {answer}")

@@ -121,6 +121,22 @@ def test_the_module_reads_this_machine(
     assert 0 < state["memory"]["available_bytes"] < state["memory"]["total_bytes"]
     documented = host_state.RETURN
     assert all(f"\n    {key}:\n" in documented for key in state), state.keys()
+    assert all(f"\n{key}:\n" in documented for key in ("root", "host_state"))
+
+
+@pytest.mark.parametrize(("user", "root"), [(0, True), (1000, False)])
+@pytest.mark.parametrize("path", ["/etc/hostname", "not/absolute"])
+def test_whether_it_was_root_is_told_whatever_comes(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    user: int,
+    root: bool,
+    path: str,
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    with patch_module_args({"paths": [path]}), pytest.raises(SystemExit):
+        host_state.main()
+    assert json.loads(capsys.readouterr().out)["root"] is root
 
 
 @pytest.mark.parametrize("parameter", ["paths", "read", "disks"])
@@ -585,6 +601,26 @@ def test_units_and_containers_of_the_instances_found_are_read_too(tmp_path: Path
     assert state["instances"][0]["replica_of"] == "gpt"
     assert list(state["services"]) == ["vllm@gpt.service", "vllm@gpt-2.service"]
     assert state["containers"] == {"vllm-gpt-2": None}
+
+
+def test_processes_on_the_ports_of_the_instances_found_are_looked_up(tmp_path: Path) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        directory = tmp_path / "gpt-2/releases/aa"
+        described = {"id": "aa", "image": "vllm@sha256:1", "publish": f"127.0.0.1:{port}"}
+        write(directory / "release.json", json.dumps(described))
+        (tmp_path / "gpt-2/current").symlink_to("releases/aa")
+        wanted = {**NOTHING, "instances_directory": str(tmp_path), "ports": [1]}
+        state = host_state.Reader(wanted, docker_socket=str(tmp_path / "docker.sock")).read()
+        (found,) = [entry for entry in state["listening"] if entry["port"] == port]
+        assert found["pid"] == os.getpid()
+
+
+def test_ports_of_instances_in_force() -> None:
+    found = [{"publish": "127.0.0.1:8000"}, {"publish": None}, {"publish": "[::1]:8001"}]
+    assert host.published_ports(found) == [8000, 8001]
 
 
 # -- models --------------------------------------------------------------------------------------

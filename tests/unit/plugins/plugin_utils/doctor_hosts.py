@@ -80,7 +80,7 @@ def specification(*names: str, driver: str = DRIVER) -> str:
     )
     return (
         "---\ncdiVersion: 0.5.0\nkind: nvidia.com/gpu\n"
-        "containerEdits:\n  mounts:\n"
+        "containerEdits:\n  deviceNodes:\n  - path: /dev/nvidia-uvm\n  mounts:\n"
         f"  - hostPath: /usr/lib/x86_64-linux-gnu/libcuda.so.{driver}\n"
         f"devices:\n{devices}"
     )
@@ -127,7 +127,11 @@ def state(gpus: int = 1, **given: Any) -> dict[str, Any]:
             "nvidia-cdi-refresh.service": unit("inactive", enabled="enabled"),
             "vllm@gpt-oss-20b.service": unit(),
         },
-        "paths": {"/etc/nginx/vllm/in_force": {"exists": True}},
+        "paths": {path: {"exists": False} for path in _doctor.PATHS}
+        | {
+            path: {"exists": True}
+            for path in ("/etc/nginx/vllm/in_force", "/dev/nvidia-uvm", "/sys/module/nvidia_uvm")
+        },
         "read": dict.fromkeys(_doctor.READS)
         | {
             "/var/run/cdi/nvidia.yaml": specification(*names),
@@ -198,6 +202,8 @@ def settings(**given: Any) -> _doctor.Settings:
             "wants_gpus": True,
             "instances": ["gpt-oss-20b"],
             "ports": {8000: "the instance gpt-oss-20b", 8080: "the edge"},
+            "addresses": {8000: "127.0.0.1", 8080: "127.0.0.1"},
+            "edge_port": 8080,
             "vllm_release": "0.33.0",
             **given,
         }
@@ -311,7 +317,11 @@ def edge() -> Host:
     """nginx alone."""
     found = without_gpus()
     found["settings"] = settings(
-        gpu_host=False, wants_gpus=False, instances=[], ports={8080: "the edge"}
+        gpu_host=False,
+        wants_gpus=False,
+        instances=[],
+        ports={8080: "the edge"},
+        addresses={8080: "127.0.0.1"},
     )
     docker = ("docker-ce", "docker-ce-cli", "containerd.io")
     found["state"]["packages"] |= dict.fromkeys(docker)

@@ -123,11 +123,26 @@ def without(*names: str) -> Change:
     return on("state", "packages", **dict.fromkeys(names))
 
 
+def canonical(host: Host, kernel: str) -> None:
+    """Ubuntu's signed modules, which came for kernel 6.8.0-90 only."""
+    own = "6.8.0-90-generic"
+    host["state"]["kernel"].update(release=kernel, headers=False)
+    host["state"]["nvidia"].update(built={own: DRIVER})
+    host["state"]["packages"] |= {
+        f"linux-image-{KERNEL}": None,
+        f"linux-image-{own}": "6.8.0-90.91",
+        "linux-image-6.8.0-94-generic": "6.8.0-94.96",
+        f"linux-modules-nvidia-580-server-open-{own}": "6.8.0-90.91",
+    }
+
+
 OFF = on("state", "nvidia", module=None)
 ABSENT = both(
     on("state", "nvidia", module=None, library=None, built={}),
     lambda host: host.update(gpu_info=kind.gpu_info(state="no_driver", message="No driver.")),
 )
+# apt has replaced the driver, and DKMS has built the module of the new one.
+REPLACED = on("state", "nvidia", library="580.190.08", built={KERNEL: "580.190.08"})
 PLAY = "ansible-playbook playbooks/provision.yml --limit gpu1"
 NEXT = "6.12.63+deb13-amd64"
 PAST = "2026-11-20T23:00:00+0000"
@@ -160,7 +175,7 @@ CASES: list[tuple[str, Callable[[], Host], Change, str, str]] = [
     (
         "driver_mismatch",
         kind.server,
-        on("state", "nvidia", library="580.190.08"),
+        REPLACED,
         f"The NVIDIA kernel module that runs is {DRIVER} and its libraries are 580.190.08: the"
         " driver was replaced while it ran, and no container can start on a GPU before a reboot.",
         "systemctl reboot",
@@ -187,6 +202,15 @@ CASES: list[tuple[str, Callable[[], Host], Change, str, str]] = [
         both(OFF, on("state", "nvidia", built={"6.1.0-41-amd64": DRIVER})),
         f"The NVIDIA module is not built for the running kernel {KERNEL}, only for 6.1.0-41-amd64.",
         f"dkms autoinstall -k {KERNEL} && modprobe nvidia",
+    ),
+    (
+        "driver_package_missing",
+        kind.server,
+        both(OFF, lambda host: canonical(host, "6.8.0-94-generic")),
+        f"The running kernel 6.8.0-94-generic lacks its package of NVIDIA modules for driver"
+        f" {DRIVER}.",
+        "apt-get update && apt-get install --yes"
+        " linux-modules-nvidia-580-server-open-6.8.0-94-generic && modprobe nvidia",
     ),
     (
         "secure_boot",
@@ -230,20 +254,7 @@ CASES: list[tuple[str, Callable[[], Host], Change, str, str]] = [
     (
         "next_kernel_without_package",
         kind.server,
-        both(
-            on("state", "kernel", release="6.8.0-90-generic"),
-            on("state", "nvidia", built={"6.8.0-90-generic": DRIVER}),
-            on(
-                "state",
-                "packages",
-                **{
-                    f"linux-image-{KERNEL}": None,
-                    "linux-image-6.8.0-90-generic": "6.8.0-90.91",
-                    "linux-image-6.8.0-94-generic": "6.8.0-94.96",
-                    "linux-modules-nvidia-580-server-open-6.8.0-90-generic": "6.8.0-90.91",
-                },
-            ),
-        ),
+        lambda host: canonical(host, "6.8.0-90-generic"),
         "The newest kernel on the host, 6.8.0-94-generic, lacks its package of NVIDIA modules:"
         " after the next reboot the GPUs would be gone.",
         "apt-get update && apt-get install --yes"
@@ -390,6 +401,17 @@ CASES: list[tuple[str, Callable[[], Host], Change, str, str]] = [
         "journalctl -k -b --no-pager -g Xid",
     ),
     (
+        "docker_missing",
+        kind.server,
+        both(
+            on("state", "docker", socket=False, version=None, cdi=None),
+            without("docker-ce", "docker-ce-cli", "containerd.io"),
+            lambda host: host["state"]["services"].update({"docker.service": kind.NO_UNIT}),
+        ),
+        "Docker Engine is not installed: systemd knows no docker.service.",
+        PLAY,
+    ),
+    (
         "docker_down",
         kind.server,
         both(
@@ -477,7 +499,7 @@ CASES: list[tuple[str, Callable[[], Host], Change, str, str]] = [
         packages(nginx="1.22.1-9+deb12u10"),
         "nginx 1.22.1-9+deb12u10 of Debian 12 lacks the fixes of October 2026, which Debian 13"
         " has.",
-        "apt-get update && apt-get install --yes --only-upgrade nginx nginx-common",
+        "Run the edge on a host with Debian 13.",
     ),
     (
         "vllm_below_floor",
@@ -539,6 +561,13 @@ CASES: list[tuple[str, Callable[[], Host], Change, str, str]] = [
         on("state", "kernel", reboot_required=True),
         "An update waits for a reboot.",
         "systemctl reboot",
+    ),
+    (
+        "unit_missing",
+        kind.server,
+        lambda host: host["state"]["services"].update({"vllm@gpt-oss-20b.service": kind.NO_UNIT}),
+        "vllm@gpt-oss-20b.service was set up, and systemd knows no such unit any more.",
+        "ansible-playbook playbooks/site.yml",
     ),
     (
         "unit_failed",
@@ -684,12 +713,224 @@ def test_a_newer_kernel_with_a_module_is_fine() -> None:
         ("570.211.01", ["driver_below_floor"]),  # a branch that gets no fixes any more
         ("620.10.01", []),
         ("580.190.08", []),
+        # Between the branches of the table: the fixes of the next higher one count.
+        ("590.48.01", ["driver_below_floor"]),
+        ("600.10.01", ["driver_below_floor"]),
     ],
 )
 def test_each_branch_of_the_driver_has_its_floor(version: str, told: list[str]) -> None:
     driver = on("state", "nvidia", library=version, module={"version": version})
     names = ("0", uuid(0))
     assert codes(kind.server, driver, spec(specification(*names, driver=version), *names)) == told
+
+
+def test_the_floor_of_a_branch_without_fixes_is_that_of_the_next_one() -> None:
+    host = kind.server()
+    on("state", "nvidia", library="590.48.01", module={"version": "590.48.01"})(host)
+    spec(specification("0", uuid(0), driver="590.48.01"), "0", uuid(0))(host)
+    (finding,) = diagnose(host)
+    assert "595.91.07 is the oldest one" in finding.what
+
+
+def test_a_reboot_is_no_mend_where_the_module_was_not_built() -> None:
+    host = kind.server()
+    on("state", "nvidia", library="580.190.08")(host)
+    (finding,) = diagnose(host)
+    assert (finding.code, finding.what, finding.mend) == (
+        "driver_not_built",
+        f"The NVIDIA module is not built for the running kernel {KERNEL}, which has {DRIVER} while"
+        " the libraries are 580.190.08.",
+        f"dkms autoinstall -k {KERNEL} && systemctl reboot",
+    )
+
+
+def test_without_headers_the_module_is_not_built_either() -> None:
+    host = kind.server()
+    on("state", "nvidia", library="580.190.08")(host)
+    on("state", "kernel", headers=False)(host)
+    (finding,) = diagnose(host)
+    assert (finding.code, finding.mend) == (
+        "headers_missing",
+        f"apt-get install --yes linux-headers-{KERNEL} && dkms autoinstall -k {KERNEL}"
+        " && systemctl reboot",
+    )
+
+
+def test_the_module_of_the_kernel_that_boots_next_counts() -> None:
+    newer = on("state", "packages", **{f"linux-image-{NEXT}": "6.12.63-1"})
+    host = kind.server()
+    both(REPLACED, newer)(host)
+    (finding,) = diagnose(host)
+    assert (finding.code, finding.mend) == (
+        "driver_not_built",
+        f"apt-get install --yes linux-headers-{NEXT} && dkms autoinstall -k {NEXT}"
+        " && systemctl reboot",
+    )
+    assert f"for the next kernel {NEXT}, which has none while" in finding.what
+    both_built = {KERNEL: DRIVER, NEXT: "580.190.08"}
+    assert codes(
+        kind.server, newer, on("state", "nvidia", library="580.190.08", built=both_built)
+    ) == ["driver_mismatch"]
+
+
+def test_signed_modules_of_another_driver_come_in_a_package() -> None:
+    host = kind.server()
+    canonical(host, "6.8.0-94-generic")
+    host["state"]["nvidia"] |= {
+        "library": "580.190.08",
+        "built": {"6.8.0-94-generic": DRIVER},
+    }
+    (finding,) = diagnose(host)
+    assert (finding.code, finding.mend) == (
+        "driver_package_missing",
+        "apt-get update && apt-get install --yes"
+        " linux-modules-nvidia-580-server-open-6.8.0-94-generic && systemctl reboot",
+    )
+
+
+def test_a_metapackage_names_the_package_of_a_kernel() -> None:
+    def meta(host: Host) -> None:
+        canonical(host, "6.8.0-94-generic")
+        names = [name for name in host["state"]["packages"] if name.startswith("linux-modules")]
+        host["state"]["packages"] |= dict.fromkeys(names) | {
+            "linux-modules-nvidia-580-server-open-generic-hwe-24.04": "6.8.0-94.96"
+        }
+
+    host = kind.server()
+    both(OFF, meta)(host)
+    (finding,) = diagnose(host)
+    assert "linux-modules-nvidia-580-server-open-6.8.0-94-generic &&" in finding.mend
+
+
+@pytest.mark.parametrize("path", ["/var/run/cdi/nvidia.yaml", "/etc/cdi/nvidia.yaml"])
+def test_a_specification_without_the_node_that_cuda_needs(path: str) -> None:
+    host = kind.by_index() if path.startswith("/etc") else kind.server()
+    text = host["state"]["read"][path]
+    host["state"]["read"][path] = text.replace("  - path: /dev/nvidia-uvm\n", "")
+    (finding,) = diagnose(host)
+    assert finding.code == "cdi_stale"
+    assert finding.what == (
+        "The CDI specification does not fit the host: it does not name /dev/nvidia-uvm, without"
+        " which CUDA does not start."
+    )
+
+
+def test_a_node_that_the_host_lacks_too_is_not_missed() -> None:
+    host = kind.server()
+    text = host["state"]["read"]["/var/run/cdi/nvidia.yaml"]
+    without_node = text.replace("  - path: /dev/nvidia-uvm\n", "")
+    host["state"]["read"]["/var/run/cdi/nvidia.yaml"] = without_node
+    host["state"]["paths"]["/dev/nvidia-uvm"] = {"exists": False}
+    assert diagnose(host) == []
+
+
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [
+        ("1.22.1-9", ["nginx_unfixed"]),
+        ("1.26.3-3", ["nginx_below_floor"]),
+        ("1.26.3-3+b1", ["nginx_below_floor"]),
+        ("1.26.3-3+deb13u10", []),
+        ("1.24.0-2ubuntu7.5", []),  # Ubuntu's own: nothing is known
+        ("1.30.5-1~trixie", ["nginx_below_floor"]),
+    ],
+)
+def test_nginx_of_every_archive(version: str, told: list[str]) -> None:
+    assert codes(kind.edge, packages(nginx=version)) == told
+
+
+BY_HAND = settings(managed=[], by_hand=["docker", "driver", "toolkit"])
+
+
+@pytest.mark.parametrize(
+    ("case", "mend"),
+    [
+        (
+            "driver_missing",
+            f"Install the NVIDIA driver, {DRIVER} or newer, by the means that you keep it by.",
+        ),
+        (
+            "driver_library_missing",
+            f"Install libnvidia-ml.so.1 of {DRIVER} by the means that you keep the driver by.",
+        ),
+        (
+            "nouveau_loaded",
+            "Write `blacklist nouveau` to a file in /etc/modprobe.d, run `update-initramfs -u`, and"
+            " reboot.",
+        ),
+        (
+            "fabric_manager_missing",
+            f"Install nvidia-fabricmanager {DRIVER} by the means that you keep the driver by.",
+        ),
+        (
+            "fabric_manager_version",
+            f"Install nvidia-fabricmanager {DRIVER} by the means that you keep the driver by.",
+        ),
+        (
+            "driver_below_floor",
+            f"Install the NVIDIA driver {DRIVER} or newer by the means that you keep it by.",
+        ),
+        (
+            "toolkit_missing",
+            "Install nvidia-container-toolkit-base, 1.19.1 or newer, by the means that you keep it"
+            " by.",
+        ),
+        (
+            "toolkit_below_floor",
+            "Install the NVIDIA container toolkit 1.19.1 or newer by the means that you keep it"
+            " by.",
+        ),
+        (
+            "docker_missing",
+            "Install Docker Engine 29.9.0 or newer by the means that you keep it by.",
+        ),
+        (
+            "docker_below_floor",
+            "Install Docker Engine 29.9.0 or newer by the means that you keep it by.",
+        ),
+    ],
+)
+def test_what_is_installed_by_hand_is_mended_by_hand(case: str, mend: str) -> None:
+    make, change = next(each[1:3] for each in CASES if each[0] == case)
+    host = make()
+    both(change, on(settings=BY_HAND))(host)
+    assert [(finding.code, finding.mend) for finding in diagnose(host)] == [(case, mend)]
+
+
+def test_of_two_parts_only_the_one_by_hand_is_mended_so() -> None:
+    make, change = next(each[1:3] for each in CASES if each[0] == "toolkit_below_floor")
+    host = make()
+    both(change, on(settings=settings(managed=["toolkit"], by_hand=["driver"])))(host)
+    assert [finding.mend for finding in diagnose(host)] == [PLAY]
+
+
+def test_every_mend_that_installs_a_part_has_one_by_hand() -> None:
+    """But for those of host_tuning, and of daemon.json, which is kept in any case."""
+    own = {"docker_cdi_off", "upgrades_unguarded", "restarts_unguarded"}
+    kinds = _doctor_findings.data()["findings"].items()
+    assert {
+        code for code, each in kinds if "provision.yml" in each["mend"] and not each.get("by_hand")
+    } == own
+    by_hand = [each for _code, each in kinds if "by_hand" in each]
+    assert all(each["part"] in ("docker", "driver", "toolkit") for each in by_hand)
+    assert all(each["by_hand"][0].isupper() and each["by_hand"][-1] == "." for each in by_hand)
+
+
+def test_the_host_is_asked_for_all_that_is_judged() -> None:
+    asked = _doctor.questions(settings(), "/srv/vllm", ["gpt-oss-20b"])
+    assert asked["read"] == list(_doctor.READS)
+    assert asked["disks"] == [*_doctor.DISKS, "/srv/vllm"]
+    assert asked["ports"] == [8000, 8080]
+    assert asked["kernel_log"] is True
+    assert asked["facts"] is True
+    assert asked["instances_directory"] == "/srv/vllm"
+    assert asked["packages"] == list(_doctor.PACKAGES)
+    assert "docker.service" in asked["services"]
+    assert "vllm@gpt-oss-20b.service" in asked["services"]
+    assert asked["containers"] == ["vllm-gpt-oss-20b"]
+    assert {"/etc/nginx/vllm/in_force", "/dev/nvidia-uvm", "/sys/module/nvidia_uvm"} <= {
+        *asked["paths"]
+    }
 
 
 def test_a_specification_of_the_driver_before() -> None:
@@ -860,7 +1101,7 @@ def test_an_instance_that_shall_not_be_there_may_be_stopped() -> None:
 
 
 def test_units_that_only_miss_the_driver_are_not_told() -> None:
-    broken = on("state", "nvidia", library="580.190.08")
+    broken = REPLACED
     helpers = [
         service(name, active="failed")
         for name in ("nvidia-persistenced.service", "nvidia-cdi-refresh.service")
@@ -908,6 +1149,61 @@ def test_replicas_are_looked_at_too() -> None:
 def test_sockets_that_are_in_nobodys_way(listening: list[dict[str, Any]]) -> None:
     gone = on("state", containers={"vllm-gpt-oss-20b": None})
     assert codes(kind.server, gone, on("state", listening=listening)) == []
+
+
+def test_a_replica_is_looked_at_on_its_port() -> None:
+    host = kind.server()
+    host["state"]["instances"].append(
+        {
+            "name": "gpt-oss-20b-2",
+            "current": "3f9c0a1b2c3d",
+            "publish": "127.0.0.1:8001",
+            "proved_at": kind.PROVED,
+            "replica_of": "gpt-oss-20b",
+        }
+    )
+    listening = [{"address": "127.0.0.1", "port": 8001, "process": "python3"}]
+    on("state", listening=listening)(host)
+    service("vllm@gpt-oss-20b-2.service")(host)
+    (finding,) = diagnose(host)
+    assert finding.what == (
+        "python3 listens on 127.0.0.1:8001, the port of the instance gpt-oss-20b-2."
+    )
+    host["state"]["containers"]["vllm-gpt-oss-20b-2"] = {"state": "running"}
+    assert diagnose(host) == []
+
+
+def test_nginx_is_ours_on_the_port_of_the_edge_alone() -> None:
+    listening = [
+        {"address": "127.0.0.1", "port": port, "process": "nginx"} for port in (8000, 8080)
+    ]
+    host = kind.virgin()
+    on("state", listening=listening)(host)
+    taken = [each.what for each in diagnose(host) if each.code == "port_taken"]
+    assert taken == ["nginx listens on 127.0.0.1:8000, the port of the instance gpt-oss-20b."]
+
+
+@pytest.mark.parametrize(
+    ("address", "wanted", "told"),
+    [
+        ("10.0.0.5", {8000: "127.0.0.1"}, []),
+        ("10.0.0.5", {8000: "10.0.0.5"}, ["port_taken"]),
+        ("0.0.0.0", {8000: "127.0.0.1"}, ["port_taken"]),
+        ("10.0.0.5", {8000: ""}, ["port_taken"]),  # only facts could tell
+        ("10.0.0.5", {}, ["port_taken"]),
+    ],
+)
+def test_before_the_first_run_addresses_are_compared(
+    address: str, wanted: dict[int, str], told: list[str]
+) -> None:
+    listening = [{"address": address, "port": 8000, "process": "python3"}]
+    change = both(on("state", listening=listening), on(settings=settings(addresses=wanted)))
+    assert codes(kind.virgin, change) == [*told, "not_provisioned"]
+
+
+def test_an_edge_whose_nginx_was_removed() -> None:
+    gone = on("state", "services", **{"nginx.service": kind.NO_UNIT})
+    assert codes(kind.edge, gone) == ["unit_missing"]
 
 
 def test_a_port_that_is_taken_before_the_first_run() -> None:
@@ -988,6 +1284,8 @@ def as_page_text(text: str) -> str:
 
 def as_page_row(code: str, each: dict[str, str]) -> str:
     mend = each["mend"] if each["mend"].endswith(".") else f"`{each['mend']}`"
+    if "by_hand" in each:
+        mend += f" Where its source is `preinstalled`: {each['by_hand']}"
     what, mend = as_page_text(each["what"]), as_page_text(mend)
     return f"| `{code}` | {each['severity']} | {what} | {mend} |"
 
@@ -995,7 +1293,7 @@ def as_page_row(code: str, each: dict[str, str]) -> str:
 def test_the_page_shows_what_is_printed() -> None:
     host = kind.server()
     both(
-        on("state", "nvidia", library="580.190.08"),
+        REPLACED,
         on(
             "state",
             disks={"/": {"total_bytes": 500 << 30, "free_bytes": 7 << 30, "device": "8:1"}},
