@@ -183,7 +183,7 @@ def _settings(
         addresses=addresses,
         edge_port=edge_port,
         managed=[part for part, (name, vendor) in sources.items() if variables.get(name) == vendor],
-        by_hand=[part for part, (name, _) in sources.items() if variables.get(name) == _BY_HAND],
+        by_hand=[part for part in sources if variables.get(sources[part][0]) == _BY_HAND],
         guard=bool(variables.get("host_tuning_guard", True)),
         vllm_release=str(variables.get("vllm_release", "")),
         commands=commands,

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from steps.cores import cores, interpreter
+from steps.cores import OLDEST, cores, interpreter
 from steps.report import Report
 from steps.surroundings import CACHE, ROOT, checkout_files, environment, home
 
@@ -49,7 +49,9 @@ def run(report: Report) -> None:
             env=env,
         )
         hosts = [HOSTS_PYTHON] if HOSTS_PYTHON in pythons else []
-        for python in [*hosts, core.python]:
+        # The part `unit` has run the same tests with the oldest core on its controllers' Python.
+        controllers = [] if core == OLDEST else [core.python]
+        for python in [*hosts, *controllers]:
             report.command(
                 f"ansible-test units, ansible-core {core.release}, Python {python}",
                 *("ansible-test", "units", "--venv", "--python", python),

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright (c) 2026 baremetal.vllm contributors
-"""All unit tests; the part `sanity` runs those of the collection on every ansible-core."""
+"""All unit tests, on the oldest ansible-core; the part `sanity` runs them as ansible-test does."""
 
 from __future__ import annotations
 

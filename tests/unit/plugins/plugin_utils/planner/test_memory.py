@@ -125,7 +125,7 @@ def test_the_parts_add_up_to_what_was_requested() -> None:
 
 @pytest.mark.parametrize("seen", MEASURED["plans"], ids=lambda seen: seen["id"])
 def test_a_plan_that_was_started_is_what_is_planned_today(seen: dict[str, Any]) -> None:
-    _, size, intent = seen["id"].split("-")
+    size, intent = seen["id"].removeprefix("plan-").split("-")
     found = plan(gpus.gpu_set("h200", 1), f"openai/gpt-oss-{size}", intent, seen["release"])
     assert found.flags | {"gpu-memory-utilization": "0.95"} == options(seen["flags"])
     assert found.flags["gpu-memory-utilization"] == seen["util"]
