@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import importlib
+import operator
 import sys
 import types
 import typing as t
@@ -38,7 +39,7 @@ def load(packed: str) -> t.Any:
     whose = "controller" if packed else "host"
     try:
         library = _unpack(packed) if packed else importlib.import_module(_NAME)
-        library.nvmlInit, library.NVMLError  # noqa: B018 - another module may bear the name
+        operator.attrgetter("nvmlInit", "NVMLError")(library)  # another module may bear the name
     except ModuleNotFoundError as error:
         if error.name == _NAME:
             raise State(
@@ -58,6 +59,7 @@ def _unpack(packed: str) -> t.Any:
     )
     module = types.ModuleType(_NAME)
     sys.modules[_NAME] = module  # it looks itself up there to make its exceptions
+    # It is the source that the controller sent, so nothing but a module's own code runs here.
     exec(code, module.__dict__)  # noqa: S102  # pylint: disable=exec-used
     return module
 
