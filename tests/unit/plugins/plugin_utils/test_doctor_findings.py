@@ -1118,18 +1118,20 @@ def test_a_fabric_manager_that_provisioning_will_bring() -> None:
     assert [finding.code for finding in diagnose(host)] == ["not_provisioned"]
 
 
-def test_replicas_are_looked_at_too() -> None:
-    def replica(host: Host) -> None:
-        host["state"]["instances"].append(
-            {
-                "name": "gpt-oss-20b-2",
-                "current": "3f9c0a1b2c3d",
-                "publish": "127.0.0.1:8001",
-                "proved_at": kind.PROVED,
-                "replica_of": "gpt-oss-20b",
-            }
-        )
+def replica(host: Host) -> None:
+    """Add a second engine of the instance, on the port after its own."""
+    host["state"]["instances"].append(
+        {
+            "name": "gpt-oss-20b-2",
+            "current": "3f9c0a1b2c3d",
+            "publish": "127.0.0.1:8001",
+            "proved_at": kind.PROVED,
+            "replica_of": "gpt-oss-20b",
+        }
+    )
 
+
+def test_replicas_are_looked_at_too() -> None:
     failed = service("vllm@gpt-oss-20b-2.service", active="failed")
     assert codes(kind.server, replica, failed) == ["unit_failed"]
 
@@ -1153,15 +1155,7 @@ def test_sockets_that_are_in_nobodys_way(listening: list[dict[str, Any]]) -> Non
 
 def test_a_replica_is_looked_at_on_its_port() -> None:
     host = kind.server()
-    host["state"]["instances"].append(
-        {
-            "name": "gpt-oss-20b-2",
-            "current": "3f9c0a1b2c3d",
-            "publish": "127.0.0.1:8001",
-            "proved_at": kind.PROVED,
-            "replica_of": "gpt-oss-20b",
-        }
-    )
+    replica(host)
     listening = [{"address": "127.0.0.1", "port": 8001, "process": "python3"}]
     on("state", listening=listening)(host)
     service("vllm@gpt-oss-20b-2.service")(host)
