@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -22,11 +23,22 @@ class Result:
     passed: bool
 
 
+@dataclass(frozen=True)
+class Command:
+    """A program to run as a step."""
+
+    step: str
+    argv: tuple[str | Path, ...]
+    cwd: Path
+    env: Mapping[str, str]
+
+
 class Report:
     """A failed step never stops the ones after it; `end` gives the exit status of them all."""
 
     def __init__(self) -> None:
         self._part = ""
+        self._lock = threading.Lock()
         self._results: list[Result] = []
 
     def begin(self, part: str) -> None:
@@ -68,6 +80,42 @@ class Report:
 
         return self.check(step, problems)
 
+    def side_by_side(self, lanes: Iterable[list[Command]]) -> None:
+        """Run every lane's commands one after the other, and the lanes at the same time.
+
+        What a command prints is shown when it has ended, so that nothing is mixed up.
+        """
+
+        def run(lane: list[Command]) -> None:
+            for command in lane:
+                began = time.monotonic()
+                try:
+                    done = subprocess.run(
+                        command.argv,
+                        cwd=command.cwd,
+                        env=command.env,
+                        check=False,
+                        stdin=subprocess.DEVNULL,
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.STDOUT,
+                        text=True,
+                        errors="replace",
+                    )
+                    output, failed = done.stdout, done.returncode != 0
+                except OSError as error:
+                    output, failed = f"{error}\n", True
+                result = Result(self._part, command.step, time.monotonic() - began, not failed)
+                with self._lock:
+                    self.note(f"\n--- {self._part}: {command.step}")
+                    self.note(output.rstrip("\n"))
+                    self._finish(result)
+
+        threads = [threading.Thread(target=run, args=(lane,)) for lane in lanes]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
     def check(self, step: str, problems: Callable[[], Iterable[str]]) -> bool:
         """Pass if `problems` finds none; an error of the machine is a problem too."""
         self.note(f"\n--- {self._part}: {step}")
@@ -78,7 +126,9 @@ class Report:
             found = [str(error)]
         for problem in found:
             self.note(problem)
-        result = Result(self._part, step, time.monotonic() - began, not found)
+        return self._finish(Result(self._part, step, time.monotonic() - began, not found))
+
+    def _finish(self, result: Result) -> bool:
         self._results.append(result)
         self.note(f"--- {'passed' if result.passed else 'FAILED'} in {result.seconds:.1f} s")
         return result.passed

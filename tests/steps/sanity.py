@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
 
-from steps.cores import OLDEST, cores, interpreter
-from steps.report import Report
+from steps.cores import OLDEST, Core, cores, interpreter
+from steps.report import Command, Report
 from steps.surroundings import CACHE, ROOT, checkout_files, environment, home
 
 WORK = CACHE / "ansible-test"
-TREE = WORK / "ansible_collections" / "baremetal" / "vllm"
 PYTHONS = WORK / "pythons"
 
 # The oldest Python on hosts, and those of the controllers.
@@ -22,6 +22,9 @@ VERSIONS = (HOSTS_PYTHON, "3.11", "3.12", "3.13")
 
 # No part of the collection, and written for one Python; lint and unit check it.
 LAB = ("molecule", "tests/unit/lab")
+
+SANITY = ("sanity", "--local", "--color", "no")
+UNITS = ("units", "--venv", "--num-workers", "2", "--color", "no")
 
 # Stands in for get-pip.py, which ansible-test would fetch from a server of its own.
 # A child runs ensurepip, because that sets PIP_CONFIG_FILE=/dev/null where it runs.
@@ -34,48 +37,57 @@ sys.exit(subprocess.call([sys.executable, "-m", "ensurepip", "--default-pip"], e
 
 
 def run(report: Report) -> None:
-    copy_tree()
-    stand_in_for_get_pip()
     pythons = link_pythons()
     if HOSTS_PYTHON not in pythons:
         report.note(f"Modules were not tried on Python {HOSTS_PYTHON}, which is not on PATH.")
-    for core in cores(report):
-        # A short path: shims on the user's PATH look like Pythons and are none.
-        env = environment(PATH=f"{core.bin}:{PYTHONS}:/usr/local/bin:/usr/bin:/bin")
-        report.command(
-            f"ansible-test sanity, ansible-core {core.release}",
-            *("ansible-test", "sanity", "--local", "--color", "no"),
-            cwd=TREE,
-            env=env,
-        )
-        hosts = [HOSTS_PYTHON] if HOSTS_PYTHON in pythons else []
-        # The part `unit` has run the same tests with the oldest core on its controllers' Python.
-        controllers = [] if core == OLDEST else [core.python]
-        for python in [*hosts, *controllers]:
-            report.command(
-                f"ansible-test units, ansible-core {core.release}, Python {python}",
-                *("ansible-test", "units", "--venv", "--python", python),
-                *("--num-workers", "2", "--color", "no"),
-                cwd=TREE,
-                env=env,
+    # Each core has a tree and a home of its own: they keep results and environments there.
+    report.side_by_side([commands(core, pythons) for core in cores(report)])
+
+
+def commands(core: Core, pythons: Collection[str]) -> list[Command]:
+    """What ansible-test is asked with one core, in a fresh copy of the collection."""
+    directory = WORK / core.release
+    tree = directory / "ansible_collections" / "baremetal" / "vllm"
+    copy_tree(tree)
+    own_home = home(f"home-{core.release}")
+    stand_in_for_get_pip(own_home)
+    # A short path: shims on the user's PATH look like Pythons and are none.
+    path = f"{core.bin}:{PYTHONS}:/usr/local/bin:/usr/bin:/bin"
+    env = environment(PATH=path, HOME=str(own_home))
+
+    def command(step: str, *arguments: str) -> Command:
+        return Command(f"ansible-test {step}", ("ansible-test", *arguments), tree, env)
+
+    sanity = command(f"sanity, ansible-core {core.release}", *SANITY)
+    hosts = [HOSTS_PYTHON] if HOSTS_PYTHON in pythons else []
+    # The part `unit` has run the same tests with the oldest core on its controllers' Python.
+    controllers = [] if core == OLDEST else [core.python]
+    return [
+        sanity,
+        *(
+            command(
+                f"units, ansible-core {core.release}, Python {python}", *UNITS, "--python", python
             )
+            for python in [*hosts, *controllers]
+        ),
+    ]
 
 
-def copy_tree() -> None:
+def copy_tree(tree: Path) -> None:
     """ansible-test wants the collection at its real path; a link would be resolved and refused."""
-    shutil.rmtree(TREE, ignore_errors=True)
+    shutil.rmtree(tree, ignore_errors=True)
     for path in checkout_files():
         if any(path.is_relative_to(part) for part in LAB):
             continue
-        target = TREE / path
+        target = tree / path
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / path, target)
     # Its own repository: in the checkout's, all below .cache is ignored and nothing were tested.
-    subprocess.run(["git", "init", "--quiet", TREE], check=True)
+    subprocess.run(["git", "init", "--quiet", tree], check=True)
 
 
-def stand_in_for_get_pip() -> None:
-    directory = home() / ".ansible" / "test" / "cache"
+def stand_in_for_get_pip(own_home: Path) -> None:
+    directory = own_home / ".ansible" / "test" / "cache"
     directory.mkdir(parents=True, exist_ok=True)
     for release in ("24_2", "25_2"):  # of ansible-core 2.19 and 2.21
         (directory / f"get_pip_{release}.py").write_text(GET_PIP)

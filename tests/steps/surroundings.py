@@ -42,9 +42,9 @@ def environment(
 
 
 @functools.cache
-def home() -> Path:
+def home(name: str = "home") -> Path:
     """A home directory that knows the package index and nothing else of the user's."""
-    directory = CACHE / "home"
+    directory = CACHE / name
     pip = directory / ".config" / "pip" / "pip.conf"
     pip.parent.mkdir(parents=True, exist_ok=True)
     pip.touch(mode=0o600)
