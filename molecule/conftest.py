@@ -83,6 +83,16 @@ SCENARIOS = {
         shm_bytes=2 * 2**30,
         shutdown_timeout=20,
     ),
+    "store": Scenario(
+        "molecule/store/inventory",
+        ("gpu2",),
+        ("gpu2",),
+        instance="one",
+        listens_on_loopback=True,
+    ),
+    "spread": Scenario(
+        "molecule/spread/inventory", tuple(f"node{number:02}" for number in range(1, 11)), ()
+    ),
     "host": Scenario("molecule/host/inventory", ("l4", "h100", "b200", "spare"), ()),
 }
 SCENARIO = SCENARIOS[os.environ["VLLM_SCENARIO"]]

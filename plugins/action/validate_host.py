@@ -11,6 +11,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._host import check_host
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._instance_plans import plan_on
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import HostPlans
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._models import decide, disk_needs
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._provision import (
     ROLES,
     Provision,
@@ -41,6 +42,9 @@ _ARGUMENTS: dict[str, Any] = {
         },
     },
     "own_ports": {"type": "list", "elements": "int", "default": []},
+    "models": {"type": "dict", "default": {}},
+    "listings": {"type": "dict", "default": {}},
+    "models_directory": {"type": "path", "default": ""},
     "disk_needs": {
         "type": "list",
         "elements": "dict",
@@ -71,6 +75,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         # GPUs are planned for when their driver runs.
         planned = HostPlans() if "driver" in coming else _planned(arguments, state, instances)
         hostname = str(task_vars["inventory_hostname"])
+        store = arguments["models_directory"]
+        models = decide(
+            plain(arguments["models"]), state.get("models", {}), plain(arguments["listings"]), store
+        )
         problems = check_host(
             hostname=hostname,
             facts=facts,
@@ -78,7 +86,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             instances=instances,
             ports=arguments["ports"],
             own_ports=arguments["own_ports"],
-            disk_needs=arguments["disk_needs"],
+            disk_needs=[*arguments["disk_needs"], *disk_needs(models, store)],
             planned=planned,
             coming=coming,
         )
@@ -93,6 +101,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         return result | {
             "changed": False,
             "plans": planned.plans,
+            "models": models,
             "planned": "driver" not in coming,
             "provision": below.as_json(),
         }

@@ -9,6 +9,11 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._inventory import check
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._models import (
+    asked,
+    extra_directories,
+)
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._pins import pinned_image
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._provision import needs, wants_gpus
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._report import report
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._variables import (
@@ -40,6 +45,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             is_gpu_host = hostname in task_vars["groups"].get("gpu_hosts", [])
             instances = own.get("vllm_instances", []) if is_gpu_host else []
             result["needs"] = needs(is_gpu_host, wants_gpus(instances))
+            result["needs"]["paths"] += extra_directories(instances)
+            pins = own.get("vllm_pins", {})
+            result["image"] = pinned_image(own.get("vllm_image", ""), pins)
+            result["models"] = asked(instances, pins)
         return result
 
 

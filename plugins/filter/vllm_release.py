@@ -88,12 +88,6 @@ _value:
       description: URL of the engine on its host.
       type: str
       sample: http://127.0.0.1:8000
-    fetched_mark:
-      description:
-        - File on the host that says that the weights are in its cache, so that a restart does not
-          ask the hub. Null for a local directory.
-      type: str
-      sample: /var/lib/vllm/models/.fetched/openai--gpt-oss-20b
 """
 
 

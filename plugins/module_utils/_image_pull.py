@@ -340,6 +340,31 @@ class ImagePuller:
         ]
         return self.progress.digest if self.progress.digest in digests else (digests or [""])[0]
 
+    def refuse_moved_tag(self, credentials: tuple[str, str] | None) -> None:
+        """Raise PullError where the tag of the reference names another image than its digest.
+
+        A registry that cannot tell is passed over: it is the digest that is pulled, and the pull
+        says what is wrong.
+        """
+        reference = self._reference
+        if not (reference.tag and reference.digest):
+            return
+        tagged = quote_segment(f"{reference.repository}:{reference.tag}")
+        headers = authorization(credentials, reference.registry)
+        try:
+            answer: dict[str, t.Any] = next(
+                self._api.stream("GET", f"/distribution/{tagged}/json", headers), {}
+            )
+        except DockerAPIError:
+            return
+        now = str((answer.get("Descriptor") or {}).get("digest", ""))
+        if now and now != reference.digest:
+            raise PullError(
+                f"Tag {reference.tag} of {reference.repository} names {now[:19]}… now, and "
+                f"{reference.digest[:19]}… is pinned; find out what changed, then run "
+                "playbooks/pin.yml and have the new pin reviewed."
+            )
+
     def pull(
         self,
         credentials: tuple[str, str] | None,

@@ -72,6 +72,24 @@ options:
     type: list
     elements: path
     default: []
+  models_directory:
+    description: The store of the role C(model_store), in which O(models) are looked for.
+    type: path
+    version_added: 0.3.0
+  models:
+    description: Models that are wanted, C(org/name) or C(org/name@revision).
+    type: list
+    elements: str
+    default: []
+    version_added: 0.3.0
+  models_check:
+    description:
+      - Whether files of models are judged by their sizes, V(size), or by every byte, V(full), which
+        takes minutes.
+    type: str
+    choices: [size, full]
+    default: size
+    version_added: 0.3.0
   ports:
     description: TCP ports for which the listening process is looked up.
     type: list
@@ -214,6 +232,19 @@ host_state:
           replica_of: null
           releases: [3f9c0a1b2c3d]
           images: [docker.io/vllm/vllm-openai@sha256:aa11...]
+    models:
+      description:
+        - For each of O(models) its C(commit), null where this host knows none; whether it is
+          C(complete); the C(damaged) files, which are missing or not as the manifest says; C(bytes)
+          of its files; and C(partial_bytes), what a download that was cut off has left.
+      type: dict
+      sample:
+        openai/gpt-oss-20b:
+          commit: 6cee5e81ee83917806bbde320786a8fb61efebee
+          complete: true
+          damaged: []
+          bytes: 13789231104
+          partial_bytes: 0
     model_configs:
       description:
         - Model by directory. C(config) is the content of its C(config.json), null where there is
@@ -356,6 +387,7 @@ from ansible.module_utils.facts.system.service_mgr import ServiceMgrFactCollecto
 from ansible_collections.baremetal.vllm.plugins.module_utils import _host_driver as driver
 from ansible_collections.baremetal.vllm.plugins.module_utils import _host_state as host
 from ansible_collections.baremetal.vllm.plugins.module_utils._docker_api import DEFAULT_SOCKET
+from ansible_collections.baremetal.vllm.plugins.module_utils._model_state import models
 
 
 class Reader:
@@ -474,6 +506,9 @@ class Reader:
             cpus=os.cpu_count(),
             numa_cpus=host.numa_cpus(root),
             cdi_devices=host.cdi_devices(root),
+            models=models(
+                wanted["models_directory"] or "", wanted["models"], wanted["models_check"] == "full"
+            ),
             model_configs={path: host.model_config(path) for path in wanted["model_configs"]},
             listening=host.listening(wanted["ports"], root),
             python=platform.python_version(),
@@ -496,6 +531,7 @@ def argument_spec() -> dict[str, t.Any]:
         "containers": "str",
         "ports": "int",
         "model_configs": "path",
+        "models": "str",
     }
     lists = {
         name: {"type": "list", "elements": kind, "default": []} for name, kind in elements.items()
@@ -503,6 +539,8 @@ def argument_spec() -> dict[str, t.Any]:
     return {
         **lists,
         "facts": {"type": "bool", "default": False},
+        "models_directory": {"type": "path"},
+        "models_check": {"type": "str", "choices": ["size", "full"], "default": "size"},
         "gpu_users": {"type": "bool", "default": False},
         "kernel_log": {"type": "bool", "default": False},
         "instances_directory": {"type": "path"},

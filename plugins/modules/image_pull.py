@@ -59,6 +59,23 @@ options:
         C(total_is_final).
       - Its directory must exist. Nothing is written when the image is present, nor in check mode.
     type: path
+  refuse_moved_tag:
+    description:
+      - Of an image with a tag and a digest that is not there yet, ask the registry for the tag
+        first, and fail if it names another digest. What is there already is not asked about.
+    type: bool
+    default: false
+    version_added: 0.3.0
+  username:
+    description: User of the registry. Where it is empty, O(config_file) is looked into.
+    type: str
+    default: ""
+    version_added: 0.3.0
+  password:
+    description: Password or token of O(username).
+    type: str
+    default: ""
+    version_added: 0.3.0
   config_file:
     description:
       - The Docker client's configuration, from whose C(auths) the credentials for the image's
@@ -150,6 +167,13 @@ def _no_answer(reference: Reference, error: DockerUnavailable) -> str:
     )
 
 
+def _credentials(module: AnsibleModule, reference: Reference) -> tuple[str, str] | None:
+    """Return the login that was given, or the one that is written on the host."""
+    if module.params["username"]:
+        return module.params["username"], module.params["password"] or ""
+    return credentials_of(module.params["config_file"], reference.registry)
+
+
 def _ensure_present(
     module: AnsibleModule, reference: Reference, api: DockerAPI
 ) -> dict[str, t.Any]:
@@ -165,9 +189,11 @@ def _ensure_present(
     if image is None:
         image = Image(id="", digest="", size_bytes=0)
         if not module.check_mode:
-            credentials = credentials_of(module.params["config_file"], reference.registry)
+            credentials = _credentials(module, reference)
             if credentials:
                 module.no_log_values.add(credentials[1])
+            if module.params["refuse_moved_tag"]:
+                puller.refuse_moved_tag(credentials)
             status_file = ProgressFile(module.params["progress_file"] or "")
             image = puller.pull(credentials, module.params["timeout"], status_file)
     return {
@@ -187,6 +213,9 @@ def main() -> None:
             "socket": {"type": "path", "default": "/var/run/docker.sock"},
             "timeout": {"type": "int", "default": 3600},
             "progress_file": {"type": "path"},
+            "refuse_moved_tag": {"type": "bool", "default": False},
+            "username": {"type": "str", "default": ""},
+            "password": {"type": "str", "default": "", "no_log": True},
             "config_file": {"type": "path", "default": "/root/.docker/config.json"},
         },
         supports_check_mode=True,

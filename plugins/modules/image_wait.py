@@ -101,22 +101,9 @@ elapsed:
   sample: 34.2
 """
 
-import contextlib
-import json
-import os
-import typing as t
-
 from ansible.module_utils.basic import AnsibleModule
 
-
-def _json_of(path: str) -> dict[str, t.Any]:
-    """Return a file's JSON object; empty while the file is absent or not yet whole."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+from ansible_collections.baremetal.vllm.plugins.module_utils._job_reader import exit_with_job
 
 
 def main() -> None:
@@ -130,24 +117,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    job_file = os.path.join(module.params["async_dir"], os.path.basename(module.params["job"]))
-    if not os.path.exists(job_file):
-        module.fail_json(
-            msg=f"There is no job {module.params['job']} in {module.params['async_dir']} that "
-            f"pulls image {module.params['image']}; start it with async and poll=0, as the same "
-            "user, and wait for it once."
-        )
-    job = _json_of(job_file)
-    # The wrapper writes {started, finished: false} first and the module's own result last.
-    finished = bool(job) and ("started" not in job or bool(job.get("finished")))
-    status = _json_of(module.params["progress_file"])
-    if finished:
-        for path in (job_file, module.params["progress_file"]):
-            with contextlib.suppress(OSError):
-                os.unlink(path)
-    module.exit_json(
-        changed=False, finished=finished, job_result=job if finished else {}, status=status
-    )
+    exit_with_job(module, f"pulls image {module.params['image']}")
 
 
 if __name__ == "__main__":

@@ -66,6 +66,22 @@ options:
         description: What wants it, as a sentence names it; for example C(edge_port).
         type: str
         required: true
+  models:
+    description:
+      - Models of the instances and how they are asked for, as the result C(models) of
+        M(baremetal.vllm.validate_inventory) has them.
+    type: dict
+    default: {}
+  listings:
+    description:
+      - What the source says of those that the host lacks, by what was asked, as
+        M(baremetal.vllm.model_source) returns it.
+    type: dict
+    default: {}
+  models_directory:
+    description: The host's directory of models; needed where O(models) has any.
+    type: path
+    default: ""
   own_ports:
     description: Ports on which services of this collection listen already.
     type: list
@@ -151,6 +167,22 @@ plans:
       reasons: []
       devices: [[GPU-8a56a4bc-b184-a047-2620-be19ba913c3d]]
       in_use: ""
+models:
+  description:
+    - For every key of O(models) the C(name), what was C(asked), the C(commit), the C(directory) on
+      the host, whether anything is C(missing) there, C(bytes) of all files, and C(fetch_bytes) of
+      what is still to come.
+  returned: success
+  type: dict
+  sample:
+    openai/gpt-oss-20b:
+      name: openai/gpt-oss-20b
+      asked: openai/gpt-oss-20b
+      commit: 6cee5e81ee83917806bbde320786a8fb61efebee
+      directory: /var/lib/vllm/models/openai--gpt-oss-20b/6cee5e81ee83917806bbde320786a8fb61efebee
+      missing: true
+      bytes: 13789231104
+      fetch_bytes: 13789231104
 planned:
   description: Whether instances could be planned; V(false) while their driver is still to come.
   returned: success

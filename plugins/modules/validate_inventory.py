@@ -73,6 +73,19 @@ needs:
       description: Paths.
       type: list
       elements: path
+image:
+  description: C(vllm_image), by the digest that C(vllm_pins) has for it where there is one.
+  returned: success
+  type: str
+  sample: >-
+    docker.io/vllm/vllm-openai:v0.32.0@sha256:9b0bbcb2d2f8a9a1e2cd5f6b2c7d4a5e6f7a8b9c0d1e2f3a4b5c6d7e8f9a0b1c
+models:
+  description:
+    - The models of this host's instances that are no directories, as the inventory names them, and
+      as they are asked for, with the commit that C(vllm_pins) has.
+  returned: success
+  type: dict
+  sample: {openai/gpt-oss-20b: openai/gpt-oss-20b@6cee5e81ee83917806bbde320786a8fb61efebee}
 msg:
   description: How many problems there are, then one line for each.
   returned: failure

@@ -24,7 +24,7 @@ OWNED_FLAGS = {
     "config": "put the flags into options",
     "device-ids": "set the instance's gpus",
     "download-dir": "set vllm_state_directory",
-    "hf-token": "set vllm_hf_token",
+    "hf-token": "set model_store_token",
     "host": "let the groups gpu_hosts and edge_hosts decide the address",
     "model": "set the instance's model",
     "port": "set the instance's port",
@@ -40,8 +40,8 @@ OWNED_FLAGS = {
 
 # Secrets would be readable in the release directory; they have a file of their own.
 SECRET_VARIABLES = {
-    "HF_TOKEN": "vllm_hf_token",
-    "HUGGING_FACE_HUB_TOKEN": "vllm_hf_token",
+    "HF_TOKEN": "model_store_token",
+    "HUGGING_FACE_HUB_TOKEN": "model_store_token",
     "VLLM_API_KEY": "vllm_api_key",
 }
 

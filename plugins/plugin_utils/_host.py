@@ -8,16 +8,17 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._disks import check_disks
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import (
     HostPlans,
     engines,
+    extra_models,
     gpu_devices,
     is_local,
     is_present,
 )
 
 SUPPORTED = (("Debian", "12"), ("Debian", "13"), ("Ubuntu", "22.04"), ("Ubuntu", "24.04"))
-_GIB = 2**30
 _CDI_KIND = "nvidia.com/gpu="
 _DAEMON_JSON = "/etc/docker/daemon.json"
 
@@ -42,7 +43,7 @@ def check_host(
     :param instances: entries of vllm_instances for this host.
     :param ports: further ports that will be listened on: ``{port, what}``.
     :param own_ports: ports on which this collection's services listen already.
-    :param disk_needs: free space wanted: ``{path, need_gib, what}``.
+    :param disk_needs: free space wanted, as :func:`check_disks` takes it.
     :param planned: what ``_instance_plans.plan_on`` made of the instances.
     :param coming: parts that this run brings before anything starts: ``driver``, ``engine``,
         ``toolkit``. What they will mend is no problem yet; the host is checked again behind them.
@@ -60,7 +61,7 @@ def check_host(
     problems += _check_models(state, wanted)
     problems += _check_ports(state, engines(wanted, planned.plans), ports, own_ports)
     problems += _check_memory(state, planned)
-    problems += _check_disks(state, disk_needs)
+    problems += check_disks(state, disk_needs)
     problems += _check_daemon_json(state)
     problems += _check_nginx(state) if ports else []
     return [f"{hostname}: {problem}" for problem in problems]
@@ -173,8 +174,12 @@ def _words(instance: Instance) -> str:
 
 def _check_models(state: Mapping[str, Any], wanted: Sequence[Instance]) -> list[str]:
     problems = []
-    for instance in wanted:
-        model = str(instance.get("model", ""))
+    named = [
+        (instance, model)
+        for instance in wanted
+        for model in (str(instance.get("model", "")), *extra_models(instance).values())
+    ]
+    for instance, model in named:
         if not is_local(model):
             continue
         entry = state.get("paths", {}).get(model) or {}
@@ -243,24 +248,6 @@ def _check_ports(
 def _said_of_inventory(wanted: Sequence[Mapping[str, Any]], port: int) -> bool:
     """Whether an instance itself has that port: the check of the inventory tells it then."""
     return any(engine["port"] == port and engine["name"] == engine["instance"] for engine in wanted)
-
-
-def _check_disks(state: Mapping[str, Any], disk_needs: Sequence[Mapping[str, Any]]) -> list[str]:
-    problems = []
-    for need in disk_needs:
-        disk = state.get("disks", {}).get(need["path"])
-        if not disk or disk.get("free_bytes") is None:
-            problems.append(
-                f"the free space of {need['path']} could not be read; look at its mount."
-            )
-            continue
-        free = disk["free_bytes"] / _GIB
-        if free < float(need["need_gib"]):
-            problems.append(
-                f"{need['path']} has {free:.1f} GiB free and {need['what']} needs"
-                f" {float(need['need_gib']):g} GiB; make room or put a larger disk there."
-            )
-    return problems
 
 
 def _check_daemon_json(state: Mapping[str, Any]) -> list[str]:

@@ -187,8 +187,6 @@ def _directories(
     # What the engine caches is code that it loads again: nobody else may write or read there.
     private = {"mode": "0700", "owner": user, "group": group or "0"}
     wanted: list[dict[str, Any]] = [{"path": state_directory, "mode": "0755"}]
-    if any(release["fetched_mark"] for release in releases):
-        wanted.append({"path": f"{state_directory}/models", **private})
     for release in releases:
         root = f"{state_directory}/{release['name']}"
         wanted += [

@@ -27,6 +27,9 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[A-Za-z0-9][\w./-]*)?", re.ASCII)
 # docker run --mount reads its value as CSV: no commas, no quotes.
 _DIRECTORY = re.compile(r"(/[\w.+@=-]+)+/?", re.ASCII)
+_EXTRA_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
+# Flags whose value, or whose key `model`, may be a Hugging Face id.
+_NAME_MODELS = ("hf-config-path", "speculative-config", "tokenizer")
 _GPU_UUID = re.compile(r"(GPU|MIG)-[0-9a-fA-F-]{8,}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _TAG = re.compile(r"[\w][\w.-]{0,127}", re.ASCII)
@@ -61,6 +64,23 @@ def is_present(instance: Mapping[str, Any]) -> bool:
 def is_local(model: str) -> bool:
     """Whether the model is a directory on the host rather than a Hugging Face id."""
     return model.startswith("/")
+
+
+def extra_models(instance: Mapping[str, Any]) -> dict[str, str]:
+    """Further models that an instance reads, by the name of their directory in its container."""
+    return {str(key): str(model) for key, model in (instance.get("extra_models") or {}).items()}
+
+
+def models_of(instance: Mapping[str, Any]) -> list[str]:
+    """All models of an instance that are no directories of the host."""
+    named = [str(instance["model"]), *sorted(extra_models(instance).values())]
+    return [model for model in dict.fromkeys(named) if not is_local(model)]
+
+
+def split_model(model: str) -> tuple[str, str]:
+    """Name and revision of a model that is no directory; empty where no revision is given."""
+    name, _at, revision = model.partition("@")
+    return name, revision
 
 
 def port_of(instance: Mapping[str, Any]) -> int:
@@ -126,7 +146,15 @@ def check_instance(instance: Mapping[str, Any], release: str) -> list[str]:
     if not is_present(instance):
         return problems
     if "model" in instance:
-        problems += _check_model(instance["model"])
+        problems += _check_model(".model", instance["model"])
+    for key, model in extra_models(instance).items():
+        if not _EXTRA_NAME.fullmatch(key):
+            problems.append(
+                f".extra_models.{key} must be a name of letters, digits, dots, dashes and"
+                " underscores: the directory /models/<name> in the container."
+            )
+        problems += _check_model(f".extra_models.{key}", model)
+    problems += _check_offline(instance.get("options", {}))
     if not 1 <= port_of(instance) <= 65535:
         problems.append(f".port is {port_of(instance)}; allowed are 1 to 65535.")
     if gpu_devices(instance.get("gpus", "all")) is None:
@@ -157,14 +185,30 @@ def is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-def _check_model(model: str) -> list[str]:
+def _check_model(place: str, model: str) -> list[str]:
     pattern = _DIRECTORY if is_local(model) else _HUB_ID
     if pattern.fullmatch(model) and "/.." not in model:
         return []
     return [
-        f".model is {shown(model)}; it must be a Hugging Face id (org/name or org/name@revision) or"
-        " an absolute directory on the host without spaces, commas and quotes."
+        f"{place} is {shown(model)}; it must be a Hugging Face id (org/name or org/name@revision)"
+        " or an absolute directory on the host without spaces, commas and quotes."
     ]
+
+
+def _check_offline(options: Mapping[str, Any]) -> list[str]:
+    """vLLM fetches nothing itself: what an option names must be in the container."""
+    problems = []
+    for key, value in options.items():
+        name = canonical(str(key))
+        given = value.get("model") if isinstance(value, Mapping) else value
+        if name not in _NAME_MODELS or not isinstance(given, str) or not _HUB_ID.fullmatch(given):
+            continue
+        place = f"{key}.model" if isinstance(value, Mapping) else str(key)
+        problems.append(
+            f".options.{place} is {shown(given)}, which vLLM does not fetch itself; name it under"
+            " extra_models, and here the directory /models/<name> that it has in the container."
+        )
+    return problems
 
 
 def split_image(reference: str) -> tuple[str, str, str]:

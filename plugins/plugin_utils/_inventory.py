@@ -20,71 +20,20 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import (
     is_present,
     port_of,
 )
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._inventory_tables import (
+    ADDRESSES,
+    PATTERNS,
+    RANGES,
+    RENAMED,
+    SECRETS,
+)
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._pins import check_pins
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._specs import Spec, check_value, shown
 
 Variables = Mapping[str, Any]
 Groups = Mapping[str, list[str]]
 
-# Smallest and largest value; None is no limit. Times are seconds.
-RANGES: dict[str, tuple[int, int | None]] = {
-    "edge_max_stream": (1, None),
-    "edge_port": (1, 65535),
-    "edge_proxy_read_timeout": (1, None),
-    "edge_upstream_keepalive": (1, None),
-    "edge_upstream_keepalive_timeout": (1, None),
-    "edge_worker_connections": (16, None),
-    "edge_worker_processes": (1, None),
-    "preflight_min_free_gib": (0, None),
-    "vllm_http_keep_alive": (1, None),
-    "vllm_pull_timeout": (1, None),
-    "vllm_ready_timeout": (1, None),
-    "vllm_shm_size_gib": (1, None),
-    "vllm_shutdown_timeout": (1, None),
-}
-
-# Pattern of a whole value, and how a sentence describes it.
-_FINGERPRINT = (r"[0-9A-Fa-f]{40}", "fingerprints in full, of 40 hex digits each")
-_LOCATION = (r"((https?|file)://\S+)?", "an address that starts with https://, http:// or file://")
-PATTERNS: dict[str, tuple[str, str]] = {
-    "container_toolkit_key_fingerprints": _FINGERPRINT,
-    "container_toolkit_key_url": _LOCATION,
-    "container_toolkit_repository": _LOCATION,
-    "container_toolkit_version": (r"\d+\.\d+\.\d+", "a release in full, such as 1.20.1"),
-    "docker_engine_key_fingerprints": _FINGERPRINT,
-    "docker_engine_key_url": _LOCATION,
-    "docker_engine_repository": _LOCATION,
-    "docker_engine_version": (r"\d+\.\d+\.\d+", "a release in full, such as 29.9.0"),
-    "edge_client_max_body_size": (r"[1-9][0-9]*[kmg]?", "a size as nginx writes it, such as 8m"),
-    "host_tuning_cpu_governor": (
-        r"[a-z_]*",
-        "the name of a governor, such as performance, or empty",
-    ),
-    "host_tuning_gpu_clock_lock": (
-        r"([0-9]{2,5},[0-9]{2,5})?",
-        "the lowest and the highest clock in MHz, such as '1200,1500', or empty",
-    ),
-    "nvidia_driver_key_fingerprints": _FINGERPRINT,
-    "nvidia_driver_key_url": _LOCATION,
-    "nvidia_driver_repository": _LOCATION,
-    "nvidia_driver_version": (
-        r"\d{3}\.\d{2,3}(\.\d{2,3})?",
-        "a release in full, such as 580.178.04",
-    ),
-    "vllm_config_directory": (
-        r"(/[\w.+@-]+)+",
-        "an absolute path without spaces, such as /etc/vllm",
-    ),
-    "vllm_container_user": (r"[0-9]+(:[0-9]+)?", "a user and a group as numbers, such as '2000:0'"),
-    # The unit sees neither homes nor the host's /tmp.
-    "vllm_state_directory": (
-        r"(?!/(home|root|tmp|var/tmp)(/|$))(/[\w.+@-]+)+",
-        "an absolute path without spaces, not below /home, /root or /tmp, such as /var/lib/vllm",
-    ),
-}
-
-ADDRESSES = ("edge_listen_address", "vllm_address")
-# They are written into an environment file and into nginx's configuration.
-SECRETS = ("vllm_api_key", "vllm_hf_token")
+_PEM = re.compile(r"\s*-----BEGIN CERTIFICATE-----.*-----END CERTIFICATE-----\s*", re.DOTALL)
 _SHORTEST_KEY = 32
 _SECRET = re.compile(r"[A-Za-z0-9._~+/=-]*")
 _CLIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -134,6 +83,9 @@ def _unknown_variable(
     hostname: str, name: str, specs: Mapping[str, Mapping[str, Spec]], known: Mapping[str, Spec]
 ) -> str:
     role = next((role for role in specs if name.startswith(f"{role}_")), "")
+    if name in RENAMED:
+        new, since = RENAMED[name]
+        return f"{hostname}: {name} is called {new} since {since}; rename it in your inventory."
     hint = nearest(name, known) or f"; names with {role}_ in front are that role's, see its README."
     return f"{hostname}: {name} is not a variable of this collection{hint}"
 
@@ -152,7 +104,8 @@ def _check_single_values(hostname: str, values: Variables) -> list[str]:
         given = values.get(name, [])
         for item in given if isinstance(given, list) else [given]:
             if item is not None and not re.fullmatch(pattern, item):
-                report(name, f"is {shown(item)}; it must be {words}.")
+                # An address may carry a password before its @.
+                report(name, f"is {shown(item, '@' in str(item))}; it must be {words}.")
     for name in ADDRESSES:
         if name in values and not _is_address(values[name]):
             report(name, f"is {shown(values[name])}; it must be an IP address.")
@@ -179,7 +132,25 @@ def _check_single_values(hostname: str, values: Variables) -> list[str]:
         report("vllm_image", check_image(values["vllm_image"], values.get("vllm_release", "")))
     for place, problem in _check_client_keys(values):
         report(place, problem)
+    report("model_store_endpoint", _check_source(values))
+    if values.get("vllm_registry_ca") and not _PEM.fullmatch(values["vllm_registry_ca"]):
+        report(
+            "vllm_registry_ca",
+            "holds no certificate in PEM; give the text, as lookup('file', 'ca.pem') does.",
+        )
+    if bool(values.get("vllm_registry_username")) != bool(values.get("vllm_registry_password")):
+        report("vllm_registry_username", "and vllm_registry_password: give both or neither.")
+    problems += [f"{hostname}: {problem}" for problem in check_pins(values.get("vllm_pins", {}))]
     return problems
+
+
+def _check_source(values: Variables) -> str:
+    """What is wrong with where models come from."""
+    provider = values.get("model_store_provider")
+    endpoint = values.get("model_store_endpoint", "")
+    if provider in ("http", "s3") and not endpoint:
+        return f"is empty; model_store_provider is {provider}, which has no address of its own."
+    return ""
 
 
 def _out_of_range(value: int, low: int, high: int | None) -> str:

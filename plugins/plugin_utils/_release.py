@@ -12,7 +12,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import yaml
@@ -25,8 +25,10 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils._flags import (
     version,
 )
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import (
+    extra_models,
     gpu_devices,
     is_local,
+    models_of,
     port_of,
     replica_name,
 )
@@ -35,8 +37,8 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import (
 _CONFIG = "/etc/vllm/config.yaml"
 _HOME = "/home/vllm"
 _CACHE = f"{_HOME}/.cache"
-_HUB = "/models"
 _MODEL = "/model"
+_EXTRA = "/models"
 _PORT = 8000
 
 # Stands for the id while the id is computed from the text that will hold it.
@@ -69,13 +71,15 @@ class Settings:
     log_level: str = "INFO"
     ready_timeout: int = 1800
     numa_pinning: bool = False  # keep to the processors and the memory near the GPUs
+    models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Model as the inventory names it -> ``commit`` and ``directory`` of the host's copy."""
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Settings:
         """
         :raises ValueError: a key is unknown or one without default is missing.
         """
-        known = [field.name for field in fields(cls)]
+        known = [each.name for each in fields(cls)]
         unknown = sorted(set(values) - set(known))
         missing = [name for name in ("release", "image", "listen_address") if name not in values]
         if unknown or missing:
@@ -119,10 +123,10 @@ def build(
     :param replica: from 1; the second one is ``<name>-2`` on the next port, under the same model
         name.
     :returns: ``name``, ``served_name``, ``id`` (hex), ``directory``, ``files`` (name -> text),
-        ``publish`` (``address:port``), ``port``, ``unit``, ``container``, ``image``, ``url``,
-        ``prediction`` (what plan.json says of memory and KV cache), and ``fetched_mark``: the file
-        that says that the weights are in the host's cache, None for a local directory.
-    :raises ValueError: an option or a variable that the release does not know, or unreadable gpus.
+        ``publish`` (``address:port``), ``port``, ``unit``, ``container``, ``image``, ``url``, and
+        ``prediction`` (what plan.json says of memory and KV cache).
+    :raises ValueError: an option or a variable that the release does not know, unreadable gpus, or
+        a model that is no directory and is not among the host's copies.
     """
     shared = Settings.from_mapping(settings)
     _refuse_invalid(instance, shared.release)
@@ -155,7 +159,6 @@ def build(
         "prediction": {
             key: plan.get(key) for key in ("memory_gib", "kv_tokens", "max_concurrency")
         },
-        "fetched_mark": _fetched_mark(instance, shared),
     }
 
 
@@ -231,12 +234,7 @@ def _url(address: str, port: int) -> str:
 
 def _own_flags(instance: Mapping[str, Any], shared: Settings) -> dict[str, Any]:
     """The flags that the collection sets, in the order in which a reader looks for them."""
-    model, _at, revision = instance["model"].partition("@")
-    if is_local(instance["model"]):
-        model, revision = _MODEL, ""
-    flags: dict[str, Any] = {"model": model}
-    if revision:
-        flags["revision"] = revision
+    flags: dict[str, Any] = {"model": _MODEL}
     flags["served-model-name"] = instance["name"]
     flags["host"] = "0.0.0.0"  # noqa: S104 - of the container; the host publishes one address
     flags["port"] = _PORT
@@ -302,8 +300,10 @@ def _environment(engine: _Engine, shared: Settings) -> str:
         "CUDA_CACHE_PATH": f"{_CACHE}/nv",
         "DO_NOT_TRACK": "1",
         "FLASHINFER_WORKSPACE_BASE": _HOME,  # FlashInfer appends .cache/flashinfer
-        "HF_HOME": f"{_CACHE}/huggingface" if is_local(instance["model"]) else _HUB,
+        "HF_HOME": f"{_CACHE}/huggingface",
         "HF_HUB_DISABLE_TELEMETRY": "1",
+        # Weights are staged and verified; vLLM would ask the hub even for what it has.
+        "HF_HUB_OFFLINE": "1",
         "HOME": _HOME,
         "TORCHINDUCTOR_CACHE_DIR": f"{_CACHE}/torchinductor",
         "TRITON_CACHE_DIR": f"{_CACHE}/triton",
@@ -315,8 +315,6 @@ def _environment(engine: _Engine, shared: Settings) -> str:
         "XDG_CACHE_HOME": _CACHE,
         "XDG_CONFIG_HOME": f"{_CACHE}/config",
     }
-    if is_local(instance["model"]):
-        variables["HF_HUB_OFFLINE"] = "1"
     timeout = catalogue().variables[_READY_TIMEOUT]
     if not catalogue().absence(timeout, shared.release):
         # vLLM's own 600 s end a start from a slow disk that would have come up.
@@ -353,35 +351,31 @@ def _run(engine: _Engine, shared: Settings, directory: str, publish: str) -> str
         ("--mount", _mount(f"{directory}/config.yaml", _CONFIG, readonly=True)),
         ("--mount", _mount(f"{state}/{name}/cache", _CACHE)),
     ]
-    if is_local(instance["model"]):
-        arguments.append(("--mount", _mount(instance["model"], _MODEL, readonly=True)))
-    else:
-        arguments.append(("--mount", _mount(f"{state}/models", _HUB)))
+    mounted = {_MODEL: instance["model"]}
+    mounted |= {f"{_EXTRA}/{key}": each for key, each in extra_models(instance).items()}
+    for target, model in mounted.items():
+        source = _directory(model, instance, shared)
+        arguments.append(("--mount", _mount(source, target, readonly=True)))
     arguments += [("--device", f"nvidia.com/gpu={device}") for device in engine.devices]
     if shared.numa_pinning and engine.cpuset:
         near = engine.cpuset
         arguments.append(("--cpuset-cpus", near["cpus"], "--cpuset-mems", near["mems"]))
     arguments += [(shared.image,), ("--config", _CONFIG)]
     head = f"#!/bin/sh\n# Managed by Ansible (baremetal.vllm): runs the vLLM instance {name}.\n"
-    command = "exec /usr/bin/docker run"
-    mark = _fetched_mark(instance, shared)
-    if mark:
-        # vLLM 0.32 asks the hub at every start, even for a pinned commit that is in its cache, and
-        # gives up after minutes when the hub is away: a restart must not depend on it.
-        head += (
-            "# With the weights in the cache, the hub is not asked again.\n"
-            f"[ -e {shlex.quote(mark)} ] && set -- --env HF_HUB_OFFLINE=1\n"
-        )
-        command += ' "$@"'
-    lines = [command, *(shlex.join(argument) for argument in arguments)]
+    lines = ["exec /usr/bin/docker run", *(shlex.join(argument) for argument in arguments)]
     return head + " \\\n  ".join(lines) + "\n"
 
 
-def _fetched_mark(instance: Mapping[str, Any], shared: Settings) -> str | None:
-    """Written once the instance has generated a token: its weights are complete then."""
-    if is_local(instance["model"]):
-        return None
-    return f"{shared.state_directory}/models/.fetched/{instance['model'].replace('/', '--')}"
+def _directory(model: str, instance: Mapping[str, Any], shared: Settings) -> str:
+    """Where a model of the instance is on the host."""
+    if is_local(model):
+        return model
+    if model not in shared.models:
+        raise ValueError(
+            f"instance {instance['name']}: {model} is not among the models of the host; the role"
+            " preflight finds out which commit it is, run that first."
+        )
+    return str(shared.models[model]["directory"])
 
 
 def _mount(source: str, target: str, readonly: bool = False) -> str:
@@ -398,6 +392,11 @@ def _receipt(engine: _Engine, shared: Settings, publish: str) -> str:
         "publish": publish,
         "vllm_release": shared.release,
     }
+    if not is_local(engine.instance["model"]):
+        receipt["commit"] = shared.models[engine.instance["model"]]["commit"]
+    copies = [_directory(model, engine.instance, shared) for model in models_of(engine.instance)]
+    if copies:
+        receipt["weights"] = copies
     if engine.replica > 1:
         receipt["replica_of"] = engine.instance["name"]
     if shared.reference:

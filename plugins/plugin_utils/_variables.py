@@ -15,7 +15,7 @@ from ansible.errors import AnsibleError
 ROLES_DIRECTORY = Path(__file__).resolve().parents[2] / "roles"
 
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
-_SECRETS = re.compile(r"(_api_keys?|_token|_password|_secret)$")
+_SECRETS = re.compile(r"(_(api|access|secret)_keys?|_token|_password|_secret)$")
 
 
 class RoleInterfaces:

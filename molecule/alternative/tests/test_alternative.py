@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 
 import yaml
-from conftest import Scenario
+from conftest import ROOT, Scenario
 from testinfra.host import Host
 
 
@@ -46,10 +46,27 @@ def test_options_are_written_as_this_release_reads_them(gpu_host: Host, scenario
     assert "enable_prefix_caching=False" in log or "'enable_prefix_caching': False" in log
 
 
-def test_both_secrets_reach_the_process(gpu_host: Host, scenario: Scenario) -> None:
+def test_the_engine_has_its_key_and_no_token_of_the_hub(gpu_host: Host, scenario: Scenario) -> None:
     variables = gpu_host.check_output(f"docker exec {scenario.container} env").splitlines()
     assert f"VLLM_API_KEY={'a1' * 32}" in variables
-    assert "HF_TOKEN=hf_notatokenofanyone" in variables
+    assert "hf_notatokenofanyone" not in gpu_host.check_output(
+        f"docker inspect {scenario.container}"
+    )
+    found = gpu_host.run("grep -rl hf_notatokenofanyone /etc /srv /var/lib /run /root /tmp")
+    assert found.stdout == ""
+
+
+def test_a_further_model_is_fetched_at_its_pin_and_read(gpu_host: Host, scenario: Scenario) -> None:
+    store = "/srv/vllm-models/openai-lab--gpt-oss-tiny"
+    commit = json.loads((ROOT / ".cache/lab/hub.json").read_text())["models"][
+        "openai-lab/gpt-oss-tiny"
+    ]
+    manifest = json.loads(gpu_host.file(f"{store}/{commit}.json").content_string)
+    assert manifest["commit"] == commit
+    assert "tokenizer.json" in manifest["files"]
+    inside = f"docker exec {scenario.container} sha256sum /models/words/tokenizer.json"
+    assert gpu_host.check_output(inside).startswith(manifest["files"]["tokenizer.json"]["sha256"])
+    assert not gpu_host.file("/var/lib/vllm/models").exists
 
 
 def test_host_that_fronts_itself_needs_no_packet_filter(gpu_host: Host) -> None:

@@ -38,9 +38,8 @@ def container_name(lab: str, host: str) -> str:
 
 
 def choose(names: str) -> list[str]:
-    """Hosts of a comma-separated list, for an empty one all without hardware of their own."""
-    plain = [name for name, host in settings.HOSTS.items() if not host.gpus]
-    chosen = [name for name in names.split(",") if name] or plain
+    """Hosts of a comma-separated list, for an empty one those of the demo."""
+    chosen = [name for name in names.split(",") if name] or list(settings.DEMO)
     unknown = sorted(set(chosen) - set(settings.HOSTS))
     if unknown:
         raise LabError(

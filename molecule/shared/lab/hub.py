@@ -13,7 +13,7 @@ from typing import Any
 from lab import images, registry, settings
 from lab.error import LabError
 
-_SECONDS = 30
+_SECONDS = 120  # it hashes every file first
 _SERVER = Path(__file__).resolve().parents[1] / "hub" / "server.py"
 
 

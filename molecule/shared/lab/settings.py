@@ -64,8 +64,10 @@ HOSTS = {
     "h100": Host(suite="trixie-machine", gpu=True, gpus="h100-8"),
     "b200": Host(suite="trixie-machine", gpu=True, gpus="b200"),
     "spare": Host(suite="trixie-machine", gpu=True, gpus="l4"),
+    **{f"node{number:02}": Host(suite="trixie", gpu=True) for number in range(1, 11)},
 }
-"""The last four have hardware to bring up, and come only where they are asked for."""
+DEMO = ("gpu1", "gpu2", "edge1")
+"""The others come where they are asked for: four have hardware to bring up, ten are a fleet."""
 
 
 @dataclass(frozen=True)

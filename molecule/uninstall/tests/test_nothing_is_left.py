@@ -30,11 +30,13 @@ def test_no_file_is_left(gpu_host: Host, edge_host: Host) -> None:
 
 
 def test_weights_are_kept(gpu_host: Host) -> None:
-    snapshots = "/var/lib/vllm/models/hub/models--openai-lab--gpt-oss-tiny/snapshots"
-    weights = gpu_host.check_output(f"find -L {snapshots} -name '*.safetensors' -size +1M")
-    assert weights.startswith(f"{snapshots}/"), weights
-    models = gpu_host.file("/var/lib/vllm/models")
-    assert (models.mode, models.uid) == (0o700, 2000)
+    store = "/var/lib/vllm/models/openai-lab--gpt-oss-tiny"
+    weights = gpu_host.check_output(f"find {store} -name '*.safetensors' -size +1M").splitlines()
+    assert weights
+    for path in weights:
+        assert (gpu_host.file(path).mode, gpu_host.file(path).uid) == (0o644, 0)
+    assert len(gpu_host.check_output(f"ls {store}/*.json").splitlines()) == 1, "the manifest"
+    assert gpu_host.check_output(f"find {store} -name '*.part*'") == ""
 
 
 def test_packet_filter_is_gone(gpu_host: Host) -> None:

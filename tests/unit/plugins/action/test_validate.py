@@ -108,7 +108,7 @@ def test_every_host_tells_all_its_problems(tmp_path: Path, validate: dict[str, A
         vllm_relase="0.32.0",
         vllm_shm_size_gib="{{ 'lots' }}",
         vllm_container_user="{{ nowhere }}",
-        vllm_hf_token="{{ hunter2_token }}",
+        model_store_token="{{ hunter2_token }}",
         vllm_address="{{ ansible_facts['default_ipv4']['address'] }}",
         vllm_instances="{{ [{'name': 'a', 'model': 'b/c', 'gpu': 1}] }}",
     )
@@ -117,9 +117,9 @@ def test_every_host_tells_all_its_problems(tmp_path: Path, validate: dict[str, A
     lines = said["gpu-1"].splitlines()
     assert lines[0] == "5 problems in the inventory; nothing was changed:"
     assert sorted(lines[1:]) == [
+        "gpu-1: model_store_token cannot be templated; mend its template.",
         "gpu-1: vllm_container_user cannot be templated ('nowhere' is undefined);"
         " mend its template.",
-        "gpu-1: vllm_hf_token cannot be templated; mend its template.",
         "gpu-1: vllm_instances[0].gpu is not a key of it; did you mean gpus?",
         "gpu-1: vllm_relase is not a variable of this collection; did you mean vllm_release?",
         "gpu-1: vllm_shm_size_gib is 'lots'; it must be a whole number.",

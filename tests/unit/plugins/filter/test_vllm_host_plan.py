@@ -24,7 +24,7 @@ PLAN = FilterModule().filters()["vllm_host_plan"]
 
 def test_templated_values_give_the_plan_of_plain_ones() -> None:
     """A release's id is a hash: with Ansible's tagged values in it, every run would switch."""
-    instance = {"name": "a", "model": "b/c", "options": {"dtype": "auto"}}
+    instance = {"name": "a", "model": "/srv/b/c", "options": {"dtype": "auto"}}
     variables = {
         "name": trust_as_template("{{ 'a' }}"),
         "instances": [{**instance, "name": trust_as_template("{{ name }}")}],
@@ -39,8 +39,11 @@ def test_templated_values_give_the_plan_of_plain_ones() -> None:
 @pytest.mark.parametrize(
     ("instance", "said"),
     [
-        ({"name": "a", "model": "b/c", "options": {"dtpye": "auto"}}, "^vllm_host_plan: .*dtpye"),
-        ({"name": "a", "model": "b/c", "gpus": "some"}, "^vllm_host_plan: .*gpus"),
+        (
+            {"name": "a", "model": "/srv/b/c", "options": {"dtpye": "auto"}},
+            "^vllm_host_plan: .*dtpye",
+        ),
+        ({"name": "a", "model": "/srv/b/c", "gpus": "some"}, "^vllm_host_plan: .*gpus"),
     ],
 )
 def test_an_instance_that_cannot_be_built_is_an_ansible_error(

@@ -19,13 +19,13 @@ SETTINGS = {"release": "0.32.0", "image": "vllm@sha256:00", "listen_address": "1
 
 def test_templated_values_give_the_bytes_of_plain_ones() -> None:
     """Ansible's tagged strings and lazy containers must not reach yaml or the hash."""
-    plain = {"name": "a", "model": "b/c", "options": {"dtype": "auto", "max-num-seqs": 3}}
+    plain = {"name": "a", "model": "/srv/b/c", "options": {"dtype": "auto", "max-num-seqs": 3}}
     variables = {
         "dtype": "auto",
         "name": trust_as_template("{{ 'a' }}"),
         "one": {
             "name": trust_as_template("{{ name }}"),
-            "model": "b/c",
+            "model": "/srv/b/c",
             "options": {"dtype": trust_as_template("{{ dtype }}"), "max-num-seqs": 3},
         },
     }
@@ -38,7 +38,7 @@ def test_templated_values_give_the_bytes_of_plain_ones() -> None:
     ("instance", "settings", "said"),
     [
         ("a", SETTINGS, "takes an instance and settings, two dictionaries"),
-        ({"name": "a", "model": "b/c"}, {}, "vllm_release: settings lacks release"),
+        ({"name": "a", "model": "/srv/b/c"}, {}, "vllm_release: settings lacks release"),
     ],
 )
 def test_what_cannot_be_built_is_an_ansible_error(instance: Any, settings: Any, said: str) -> None:

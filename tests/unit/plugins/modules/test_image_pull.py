@@ -67,6 +67,8 @@ class FakeEngine:
         self.pulled = {BY_DIGEST: IMAGE, BY_TAG: IMAGE}
         self.pause = 0.0
         self.pulls = []
+        self.tags = {}  # of the registry, by reference
+        self.asked = []
         engine = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -86,6 +88,14 @@ class FakeEngine:
                 self.wfile.write(content)
 
             def do_GET(self):
+                if self.path.startswith("/distribution/"):
+                    tagged = self.path[len("/distribution/") : -len("/json")]
+                    engine.asked.append((tagged, self.headers.get("X-Registry-Auth")))
+                    if tagged in engine.tags:
+                        self.answer(200, {"Descriptor": {"digest": engine.tags[tagged]}})
+                    else:
+                        self.answer(403, {"message": "unauthorized"})
+                    return
                 name = urllib.parse.unquote(self.path)[len("/images/") : -len("/json")]
                 if name in engine.images:
                     self.answer(200, engine.images[name])
@@ -205,6 +215,54 @@ def test_an_image_without_the_promised_digest_is_refused(pull, engine):
     assert result["failed"]
     assert "does not carry that digest" in result["msg"]
     assert BY_DIGEST in result["msg"]
+
+
+# A pinned tag
+
+
+def test_a_pinned_tag_that_names_the_same_image_is_pulled(pull, engine):
+    engine.tags[BY_TAG] = DIGEST
+    assert pull(f"{BY_TAG}@{DIGEST}", refuse_moved_tag=True)["changed"]
+    assert engine.asked == [(BY_TAG, None)]
+
+
+def test_a_pinned_tag_that_has_moved_is_refused_before_the_pull(pull, engine):
+    engine.tags[BY_TAG] = OTHER_DIGEST
+    result = pull(f"{BY_TAG}@{DIGEST}", refuse_moved_tag=True)
+    assert result["failed"]
+    assert result["msg"] == (
+        f"Tag v0.32.0 of {REGISTRY}/vllm/vllm-openai names {OTHER_DIGEST[:19]}… now, and"
+        f" {DIGEST[:19]}… is pinned; find out what changed, then run playbooks/pin.yml and have the"
+        " new pin reviewed."
+    )
+    assert engine.pulls == []
+
+
+def test_an_image_that_is_there_is_not_asked_about(pull, engine):
+    engine.images[BY_DIGEST] = IMAGE
+    engine.tags[BY_TAG] = OTHER_DIGEST
+    assert not pull(f"{BY_TAG}@{DIGEST}", refuse_moved_tag=True)["changed"]
+    assert engine.asked == []
+
+
+def test_a_registry_that_does_not_tell_the_tag_is_pulled_from_by_digest(pull, engine):
+    assert pull(f"{BY_TAG}@{DIGEST}", refuse_moved_tag=True)["changed"]
+    assert len(engine.asked) == 1
+
+
+def test_a_moved_tag_is_no_matter_where_nobody_minds(pull, engine):
+    engine.tags[BY_TAG] = OTHER_DIGEST
+    assert pull(f"{BY_TAG}@{DIGEST}")["changed"]
+
+
+def test_the_tag_is_asked_for_with_the_credentials(pull, engine, tmp_path):
+    auth = base64.b64encode(b"me:pass").decode()
+    config = {"auths": {REGISTRY: {"auth": auth}}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    engine.tags[BY_TAG] = DIGEST
+    pull(f"{BY_TAG}@{DIGEST}", refuse_moved_tag=True)
+    assert engine.asked[0][1] == engine.pulls[0][2]
+    assert engine.asked[0][1]
 
 
 # Check mode
@@ -378,6 +436,15 @@ def test_the_credentials_of_the_registry_are_sent(pull, engine, tmp_path, key):
     pull()
     sent = json.loads(base64.urlsafe_b64decode(engine.pulls[0][2]))
     assert (sent["username"], sent["password"]) == ("robot", PASSWORD)
+
+
+def test_credentials_that_are_given_win_and_are_hidden(pull, engine, tmp_path):
+    stored = {"auths": {REGISTRY: {"auth": base64.b64encode(b"me:old").decode()}}}
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    result = pull(username="robot", password="hunter2")
+    sent = json.loads(base64.urlsafe_b64decode(engine.pulls[0][2]))
+    assert (sent["username"], sent["password"]) == ("robot", "hunter2")
+    assert "hunter2" not in result["_text"]
 
 
 def test_the_credentials_of_another_registry_are_not_sent(pull, engine, tmp_path):

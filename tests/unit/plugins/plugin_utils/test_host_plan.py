@@ -19,6 +19,9 @@ SETTINGS = {
     "listen_address": "192.0.2.7",
     "state_directory": "/var/lib/vllm",
     "container_user": "2000:0",
+    "models": {
+        "openai/gpt-oss-20b": {"commit": "c0", "directory": "/store/openai--gpt-oss-20b/c0"},
+    },
 }
 ONE = {"name": "gpt-oss-20b", "model": "openai/gpt-oss-20b", "gpus": "none"}
 UNIT = "vllm@gpt-oss-20b.service"
@@ -199,12 +202,20 @@ def test_caches_belong_to_the_container_and_releases_to_root() -> None:
     directories = {entry["path"]: entry for entry in plan["directories"]}
     private = {"mode": "0700", "owner": "2000", "group": "0"}
     assert private.items() <= directories["/var/lib/vllm/gpt-oss-20b/cache"].items()
-    assert private.items() <= directories["/var/lib/vllm/models"].items()
     assert all(entry["path"].rpartition("/")[0] in directories for entry in plan["files"])
     modes = {entry["path"].rpartition("/")[2]: entry["mode"] for entry in plan["files"]}
     assert (modes["run"], modes["environment"], modes["config.yaml"]) == ("0755", "0600", "0644")
 
 
-def test_local_weights_need_no_model_cache() -> None:
-    plan = plan_host([ONE | {"model": "/srv/models/x"}], SETTINGS, {})
-    assert "/var/lib/vllm/models" not in {entry["path"] for entry in plan["directories"]}
+def test_another_commit_of_the_model_is_another_release() -> None:
+    moved = {"openai/gpt-oss-20b": {"commit": "c1", "directory": "/store/openai--gpt-oss-20b/c1"}}
+    before = plan_host([ONE], SETTINGS, {})["releases"][0]["id"]
+    pending = plan_host([ONE], SETTINGS | {"models": moved}, running(before))["pending"]
+    assert [release["id"] == before for release in pending] == [False]
+
+
+def test_two_instances_of_a_model_mount_one_copy() -> None:
+    two = ONE | {"name": "two", "port": 8001}
+    releases = plan_host([ONE, two], SETTINGS, {})["releases"]
+    mount = "source=/store/openai--gpt-oss-20b/c0,target=/model,readonly"
+    assert [release["files"]["run"].count(mount) for release in releases] == [1, 1]

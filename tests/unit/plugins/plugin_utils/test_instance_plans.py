@@ -282,7 +282,12 @@ def test_values_of_a_persons_variables_are_in_no_plan() -> None:
     assert "hunter2" not in text
     assert "77123" not in text
     assert "FOO_TOKEN" in text
-    settings = {"release": "0.32.0", "image": "vllm@sha256:ab", "listen_address": "127.0.0.1"}
+    settings = {
+        "release": "0.32.0",
+        "image": "vllm@sha256:ab",
+        "listen_address": "127.0.0.1",
+        "models": {instance["model"]: {"commit": "c0", "directory": "/store/c0"}},
+    }
     files = build(instance, settings, entry)["files"]
     assert "FOO_TOKEN=hunter2\n" in files["environment"]
     assert "VLLM_HTTP_TIMEOUT_KEEP_ALIVE=77123\n" in files["environment"]

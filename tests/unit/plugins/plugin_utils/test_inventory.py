@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from ansible.parsing.dataloader import DataLoader
 
-from ansible_collections.baremetal.vllm.plugins.plugin_utils._inventory import (
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._inventory import check
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._inventory_tables import (
     PATTERNS,
     RANGES,
-    check,
 )
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._variables import RoleInterfaces
 
@@ -25,7 +25,7 @@ BASE: dict[str, Any] = {
     "vllm_image": f"registry.example:5000/vllm@{DIGEST}",
     "vllm_instances": [ONE],
     "vllm_api_key": "",
-    "vllm_hf_token": "",
+    "model_store_token": "",
     "vllm_http_keep_alive": 120,
     "edge_listen_address": "127.0.0.1",
     "edge_port": 8080,
@@ -67,7 +67,7 @@ def test_an_inventory_that_sets_little_is_right() -> None:
         {"vllm_image": "vllm/vllm-openai:v0.32.0-cu129"},
         {"vllm_image": f"127.0.0.1:5000/vllm:latest@{DIGEST}"},
         {"vllm_image": "registry.example/team/engine:build-7"},
-        {"vllm_api_key": "sk-" + KEY, "vllm_hf_token": "hf_abcDEF123"},
+        {"vllm_api_key": "sk-" + KEY, "model_store_token": "hf_abcDEF123"},
         instance(model="/srv/models/gpt-oss-20b", gpus="none"),
         instance(model="openai/gpt-oss-20b@d666cf3b67006cf8227666739edf25164aaffdeb"),
         instance(gpus=2),
@@ -182,6 +182,49 @@ def test_what_is_allowed(changes: dict[str, Any]) -> None:
         (instance(name="models"), ".name is 'models', which is the model cache's directory"),
         # the image
         (
+            {"vllm_registry_username": "me"},
+            "vllm_registry_username and vllm_registry_password: give both or neither.",
+        ),
+        ({"vllm_registry_ca": "/etc/ca.pem"}, "vllm_registry_ca holds no certificate in PEM; give"),
+        (
+            {"model_store_provider": "ftp"},
+            "model_store_provider is 'ftp'; allowed are huggingface, modelscope, http, s3.",
+        ),
+        (
+            {"model_store_provider": "s3"},
+            "model_store_endpoint is empty; model_store_provider is s3, which has no address of its"
+            " own.",
+        ),
+        ({"model_store_endpoint": "files.example"}, "an address that starts with https:// or http"),
+        ({"model_store_directory": "/models"}, "model_store_directory is '/models'; it must be an"),
+        ({"model_store_directory": "/home/me/models"}, "not below /home, /root or /tmp"),
+        ({"model_store_workers": 0}, "model_store_workers is 0; allowed are 1 to 64."),
+        (
+            {"vllm_hf_token": "x"},
+            "vllm_hf_token is called model_store_token since 0.3.0; rename it in your inventory.",
+        ),
+        (
+            {"vllm_pins": {"image": {}}},
+            "vllm_pins.image is not a key of it; allowed are images and",
+        ),
+        (
+            instance(extra_models={"a b": "org/name"}),
+            "vllm_instances[0].extra_models.a b must be a name of letters, digits",
+        ),
+        (
+            instance(extra_models={"draft": "name"}),
+            "vllm_instances[0].extra_models.draft is 'name'; it must be a Hugging Face id",
+        ),
+        (
+            instance(options={"speculative-config": {"model": "RedHatAI/x"}}),
+            "vllm_instances[0].options.speculative-config.model is 'RedHatAI/x', which vLLM does"
+            " not fetch itself; name it under extra_models",
+        ),
+        (
+            instance(options={"tokenizer": "org/name"}),
+            "vllm_instances[0].options.tokenizer is 'org/name', which vLLM does not fetch itself",
+        ),
+        (
             {"vllm_image": "vllm/vllm-openai"},
             "without tag or digest; add :v0.32.0 or better @sha256:",
         ),
@@ -277,7 +320,9 @@ def test_all_mistakes_are_told_at_once() -> None:
     "changes",
     [
         {"vllm_api_key": "hunter2 hunter2 hunter2 hunter2 hunter2"},
-        {"vllm_hf_token": 'hunter2"'},
+        {"model_store_token": 'hunter2"'},
+        {"model_store_s3_secret_key": "hunter2 hunter2"},
+        {"model_store_endpoint": "https://me:hunter2@files.example"},
         {"vllm_api_key": ["hunter2"]},
         {"edge_api_keys": {"a": "hunter2"}},
         {"edge_api_keys": {"a": "HUNTER2" * 8}},

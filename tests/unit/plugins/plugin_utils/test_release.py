@@ -15,7 +15,14 @@ import yaml
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._release import build
 
 IMAGE = "registry.example/vllm@sha256:" + "a1" * 32
-SETTINGS = {"release": "0.32.0", "image": IMAGE, "listen_address": "127.0.0.1"}
+COMMIT = "d6" * 20
+WEIGHTS = f"/var/lib/vllm/models/openai--gpt-oss-20b/{COMMIT}"
+SETTINGS = {
+    "release": "0.32.0",
+    "image": IMAGE,
+    "listen_address": "127.0.0.1",
+    "models": {"openai/gpt-oss-20b@d666cf3": {"commit": COMMIT, "directory": WEIGHTS}},
+}
 GPT = {"name": "gpt-oss-20b", "model": "openai/gpt-oss-20b@d666cf3"}
 
 
@@ -97,8 +104,7 @@ def test_paths_are_those_of_the_release_itself() -> None:
 
 def test_config_of_gpt_oss_from_the_hub() -> None:
     assert list(config(max_model_len=32768).items()) == [
-        ("model", "openai/gpt-oss-20b"),
-        ("revision", "d666cf3"),
+        ("model", "/model"),
         ("served-model-name", "gpt-oss-20b"),
         ("host", "0.0.0.0"),
         ("port", 8000),
@@ -130,12 +136,7 @@ PLAN = {
 
 
 def test_the_plan_enters_the_release_and_a_person_wins() -> None:
-    instance = {
-        "name": "gpt-oss-20b",
-        "model": "openai/gpt-oss-20b",
-        "options": {"max_num_seqs": 8},
-        "env": {"OTHER": "person"},
-    }
+    instance = GPT | {"options": {"max_num_seqs": 8}, "env": {"OTHER": "person"}}
     built = build(instance, SETTINGS, PLAN)
     written = yaml.safe_load(built["files"]["config.yaml"])
     assert written["gpu-memory-utilization"] == 0.92
@@ -151,9 +152,8 @@ def test_the_plan_enters_the_release_and_a_person_wins() -> None:
 
 
 def test_a_reason_that_is_worded_better_restarts_no_engine() -> None:
-    instance = {"name": "gpt-oss-20b", "model": "openai/gpt-oss-20b"}
-    first = build(instance, SETTINGS, PLAN)
-    second = build(instance, SETTINGS, PLAN | {"reasons": [], "kv_tokens": 1001})
+    first = build(GPT, SETTINGS, PLAN)
+    second = build(GPT, SETTINGS, PLAN | {"reasons": [], "kv_tokens": 1001})
     assert first["id"] == second["id"]
     assert first["files"]["plan.json"] != second["files"]["plan.json"]
 
@@ -215,8 +215,9 @@ def test_environment_of_a_model_from_the_hub() -> None:
         "CUDA_CACHE_PATH": "/home/vllm/.cache/nv",
         "DO_NOT_TRACK": "1",
         "FLASHINFER_WORKSPACE_BASE": "/home/vllm",
-        "HF_HOME": "/models",
+        "HF_HOME": "/home/vllm/.cache/huggingface",
         "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_OFFLINE": "1",
         "HOME": "/home/vllm",
         "TORCHINDUCTOR_CACHE_DIR": "/home/vllm/.cache/torchinductor",
         "TRITON_CACHE_DIR": "/home/vllm/.cache/triton",
@@ -229,12 +230,6 @@ def test_environment_of_a_model_from_the_hub() -> None:
         "XDG_CACHE_HOME": "/home/vllm/.cache",
         "XDG_CONFIG_HOME": "/home/vllm/.cache/config",
     }
-
-
-def test_a_local_model_never_asks_the_hub() -> None:
-    written = environment(model="/srv/m")
-    assert written["HF_HUB_OFFLINE"] == "1"
-    assert written["HF_HOME"] == "/home/vllm/.cache/huggingface"
 
 
 def test_environment_of_the_instance_wins_and_is_written_without_quotes() -> None:
@@ -265,22 +260,6 @@ def test_secrets_come_from_a_file_outside_the_release() -> None:
     assert values_of("--env-file", run_arguments())[1] == "/etc/vllm/gpt-oss-20b.secrets"
     one = run_arguments({"secrets_file": "/etc/vllm/secrets"})
     assert values_of("--env-file", one)[1] == "/etc/vllm/secrets"
-
-
-@pytest.mark.parametrize(
-    ("model", "mount"),
-    [
-        ("openai/gpt-oss-20b", "type=bind,source=/var/lib/vllm/models,target=/models"),
-        ("/srv/m", "type=bind,source=/srv/m,target=/model,readonly"),
-    ],
-)
-def test_weights_are_mounted(model: str, mount: str) -> None:
-    built = release(model=model)
-    assert values_of("--mount", split(built)) == [
-        f"type=bind,source={built['directory']}/config.yaml,target=/etc/vllm/config.yaml,readonly",
-        "type=bind,source=/var/lib/vllm/gpt-oss-20b/cache,target=/home/vllm/.cache",
-        mount,
-    ]
 
 
 @pytest.mark.parametrize(
@@ -342,6 +321,7 @@ def test_run_is_a_script_that_a_shell_reads_as_it_is_meant(tmp_path: Path) -> No
 def test_the_receipt_says_what_runs() -> None:
     built = release({"secrets_digest": "0123"})
     assert json.loads(built["files"]["release.json"]) == {
+        "commit": COMMIT,
         "id": built["id"],
         "image": IMAGE,
         "model": "openai/gpt-oss-20b@d666cf3",
@@ -349,6 +329,7 @@ def test_the_receipt_says_what_runs() -> None:
         "publish": "127.0.0.1:8000",
         "secrets_digest": "0123",
         "vllm_release": "0.32.0",
+        "weights": [WEIGHTS],
     }
 
 
@@ -374,25 +355,41 @@ def test_settings_that_lack_a_key_are_refused() -> None:
         build(GPT, {"release": "0.32.0"})
 
 
-def test_a_restart_asks_the_hub_only_until_the_weights_are_there(tmp_path: Path) -> None:
-    built = release({"state_directory": str(tmp_path)})
-    script = tmp_path / "run"
-    script.write_text(built["files"]["run"].replace("/usr/bin/docker", "echo"))
-    mark = Path(built["fetched_mark"])
-    assert mark == tmp_path / "models/.fetched/openai--gpt-oss-20b@d666cf3"
-
-    def started_with() -> str:
-        return subprocess.run(
-            ["/bin/sh", script], check=True, capture_output=True, text=True
-        ).stdout
-
-    assert "HF_HUB_OFFLINE" not in started_with()
-    mark.parent.mkdir(parents=True)
-    mark.touch()
-    assert started_with().startswith("run --env HF_HUB_OFFLINE=1 --rm --name vllm-gpt-oss-20b")
+MOUNTED = f"type=bind,source={WEIGHTS},target=/model,readonly"
+DRAFT = {"commit": "ab" * 20, "directory": "/var/lib/vllm/models/RedHatAI--draft/" + "ab" * 20}
 
 
-def test_local_weights_have_no_mark() -> None:
-    built = release(model="/srv/models/x")
-    assert built["fetched_mark"] is None
-    assert '"$@"' not in built["files"]["run"]
+def test_weights_are_mounted_from_the_store() -> None:
+    built = release()
+    assert values_of("--mount", split(built)) == [
+        f"type=bind,source={built['directory']}/config.yaml,target=/etc/vllm/config.yaml,readonly",
+        "type=bind,source=/var/lib/vllm/gpt-oss-20b/cache,target=/home/vllm/.cache",
+        MOUNTED,
+    ]
+    receipt = json.loads(release()["files"]["release.json"])
+    assert (receipt["model"], receipt["commit"]) == ("openai/gpt-oss-20b@d666cf3", COMMIT)
+    assert receipt["weights"] == [WEIGHTS]
+
+
+def test_a_directory_of_the_host_is_mounted_as_it_is() -> None:
+    mounts = values_of("--mount", run_arguments(model="/srv/models/x"))
+    assert "type=bind,source=/srv/models/x,target=/model,readonly" in mounts
+    receipt = json.loads(release(model="/srv/models/x")["files"]["release.json"])
+    assert not {"commit", "weights"} & set(receipt)
+
+
+def test_further_models_are_directories_of_their_own() -> None:
+    models = SETTINGS["models"] | {"RedHatAI/draft": DRAFT}  # type: ignore[operator]
+    extra = {"draft": "RedHatAI/draft", "mine": "/srv/models/mine"}
+    built = release({"models": models}, extra_models=extra)
+    mounts = values_of("--mount", split(built))
+    assert MOUNTED in mounts
+    assert f"type=bind,source={DRAFT['directory']},target=/models/draft,readonly" in mounts
+    assert "type=bind,source=/srv/models/mine,target=/models/mine,readonly" in mounts
+    receipt = json.loads(built["files"]["release.json"])
+    assert receipt["weights"] == [WEIGHTS, DRAFT["directory"]]
+
+
+def test_a_model_that_nobody_has_resolved_is_refused() -> None:
+    with pytest.raises(ValueError, match="instance gpt-oss-20b: org/x is not among the models of"):
+        release(model="org/x")
