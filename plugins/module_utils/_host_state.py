@@ -276,6 +276,7 @@ def instances(directory: str) -> list[JSONObject]:
                 "proved_at": _modified(os.path.join(root, "proved")),
                 "publish": in_force.get("publish"),
                 "releases": [description["id"] for description in described],
+                "weights": sorted({path for each in described for path in each.get("weights", [])}),
                 "images": sorted(
                     {
                         each[key]

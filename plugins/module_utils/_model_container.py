@@ -137,12 +137,12 @@ class Request:
     def of(cls, parameters: t.Mapping[str, t.Any]) -> Request:
         """Read the module's parameters. Raises StoreError and FetchError for what is wrong."""
         listing = parameters["listing"]
-        user = re.fullmatch(r"(\d+):(\d+)", parameters["container_user"])
+        user = re.fullmatch(r"(\d+)(?::(\d+))?", parameters["container_user"])
         ca_path = parameters["ca_path"] or ""
         if user is None:
             raise FetchError(
                 f"container_user: {parameters['container_user']!r} is no user; allowed are the "
-                "numbers of a user and a group, such as 2000:0."
+                "numbers of a user and, if it is not 0, a group, such as 2000:0."
             )
         if parameters["timeout"] < 1 or parameters["workers"] < 1:
             raise FetchError("timeout and workers: allowed are whole numbers from 1.")
@@ -159,7 +159,7 @@ class Request:
             revision=listing.get("revision") or "",
             files=tuple(listing["files"]),
             image=parameters["image"],
-            user=(int(user.group(1)), int(user.group(2))),
+            user=(int(user.group(1)), int(user.group(2) or 0)),
             headers={"Authorization": f"Bearer {token}"} if token else {},
             ca_path=ca_path,
             workers=parameters["workers"],

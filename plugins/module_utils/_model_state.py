@@ -21,12 +21,14 @@ def models(store: str, wanted: t.Iterable[str], full: bool = False) -> dict[str,
     :param wanted: each `org/name` or `org/name@revision`.
     :param full: read every byte of complete copies, too, and not the sizes of their files alone.
 
-    Each has `commit` (null where nothing is known), `complete`, `damaged` (paths that are not as
-    the manifest says), `bytes` as the manifest says, and `partial_bytes` of a cut download.
+    Each has `ask` (what the source is to be asked for: the commit where it is known, so that no
+    copy is mended with what a branch has moved to), `commit` (null where nothing is known),
+    `complete`, `damaged` (paths that are not as the manifest says), `bytes` as the manifest says,
+    and `partial_bytes` of a cut download.
     """
     wanted = list(wanted)
     copies = look(store) if wanted else []
-    return {asked: _state(store, _find(copies, asked), full) for asked in wanted}
+    return {asked: _state(store, asked, _find(copies, asked), full) for asked in wanted}
 
 
 def _find(copies: t.Sequence[dict[str, t.Any]], asked: str) -> dict[str, t.Any] | None:
@@ -40,13 +42,15 @@ def _find(copies: t.Sequence[dict[str, t.Any]], asked: str) -> dict[str, t.Any] 
     return {"model": name, "commit": revision} if _COMMIT.match(revision) else None
 
 
-def _state(store: str, copy: dict[str, t.Any] | None, full: bool) -> dict[str, t.Any]:
+def _state(store: str, asked: str, copy: dict[str, t.Any] | None, full: bool) -> dict[str, t.Any]:
     if copy is None:
-        return {"commit": None, "complete": False, "damaged": [], "bytes": 0, "partial_bytes": 0}
+        unknown: dict[str, t.Any] = {"ask": asked, "commit": None, "complete": False, "damaged": []}
+        return {**unknown, "bytes": 0, "partial_bytes": 0}
     damaged = [*copy.get("missing", []), *copy.get("wrong_size", [])]
     if full and copy.get("complete"):
         damaged = _differing(store, copy)
     return {
+        "ask": f"{copy['model']}@{copy['commit']}",
         "commit": copy["commit"],
         "complete": bool(copy.get("complete")) and not damaged,
         "damaged": sorted(damaged),

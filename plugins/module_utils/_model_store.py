@@ -128,11 +128,14 @@ def write_json(path: str, content: t.Any) -> None:
 
 
 def _json_object(path: str) -> dict[str, t.Any]:
-    """Return a file's JSON object; empty where there is none."""
+    """Return a file's JSON object; empty where there is none.
+
+    Raises OSError for one that cannot be read: it must not be taken for one that is not there.
+    """
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
 

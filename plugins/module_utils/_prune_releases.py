@@ -104,8 +104,8 @@ def sort_out(state_directory: str, keep: int, mounted: t.Callable[[str], bool]) 
         going: list[Release] = []
         # What lies elsewhere is not ours to remove, but counts.
         if os.path.realpath(directory) == directory:
-            in_force = _in_force(os.path.join(state_directory, instance, "current"))
-            earlier = _earlier(releases, in_force)[keep:]
+            link = os.path.join(state_directory, instance, "current")
+            earlier = _earlier(releases, _in_force(link), _switched(link))[keep:]
             going = [each for each in earlier if not mounted(each.path)]
             found.thrown += [_read(instance, path) for path in thrown(directory)]
         found.going += going
@@ -113,15 +113,22 @@ def sort_out(state_directory: str, keep: int, mounted: t.Callable[[str], bool]) 
     return found
 
 
-def _earlier(releases: t.Sequence[Release], in_force: str) -> list[Release]:
-    """Return the releases that are not in force, the newest first; none if none is in force."""
+def _earlier(releases: t.Sequence[Release], in_force: str, switched: float) -> list[Release]:
+    """Return the releases that are not in force, the newest first; none if none is in force.
+
+    What was written after the last switch has been staged (playbooks/stage.yml) and waits for its
+    own: it is none of these.
+    """
     if in_force not in [release.id for release in releases]:
         return []
     return sorted(
         (
             release
             for release in releases
-            if release.id != in_force and release.described and is_directory(release.path)
+            if release.id != in_force
+            and release.written <= switched
+            and release.described
+            and is_directory(release.path)
         ),
         key=lambda release: (release.written, release.id),
         reverse=True,
@@ -130,6 +137,11 @@ def _earlier(releases: t.Sequence[Release], in_force: str) -> list[Release]:
 
 def _in_force(link: str) -> str:
     return os.path.basename(os.readlink(link)) if os.path.islink(link) else ""
+
+
+def _switched(link: str) -> float:
+    """Return when the link was last moved, in seconds since the epoch."""
+    return os.lstat(link).st_mtime if os.path.islink(link) else 0.0
 
 
 def _read(instance: str, path: str) -> Release:

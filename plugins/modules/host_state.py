@@ -232,14 +232,18 @@ host_state:
           replica_of: null
           releases: [3f9c0a1b2c3d]
           images: [docker.io/vllm/vllm-openai@sha256:aa11...]
+          weights:
+            - /var/lib/vllm/models/openai--gpt-oss-20b/6cee5e81ee83917806bbde320786a8fb61efebee
     models:
       description:
-        - For each of O(models) its C(commit), null where this host knows none; whether it is
+        - For each of O(models) what its source is to be asked for, C(ask), which is the commit
+          where it is known; its C(commit), null where this host knows none; whether it is
           C(complete); the C(damaged) files, which are missing or not as the manifest says; C(bytes)
           of its files; and C(partial_bytes), what a download that was cut off has left.
       type: dict
       sample:
         openai/gpt-oss-20b:
+          ask: openai/gpt-oss-20b@6cee5e81ee83917806bbde320786a8fb61efebee
           commit: 6cee5e81ee83917806bbde320786a8fb61efebee
           complete: true
           damaged: []

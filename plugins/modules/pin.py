@@ -82,7 +82,7 @@ EXAMPLES = r"""
   tasks:
     - name: Write group_vars/all/pins.yml beside the inventory
       baremetal.vllm.pin:
-        model_token: "{{ vllm_hf_token }}"
+        model_token: "{{ model_store_token }}"
 """
 
 RETURN = r"""

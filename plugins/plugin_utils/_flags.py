@@ -23,7 +23,7 @@ OWNED_FLAGS = {
     "api-key": "set vllm_api_key",
     "config": "put the flags into options",
     "device-ids": "set the instance's gpus",
-    "download-dir": "set vllm_state_directory",
+    "download-dir": "set model_store_directory",
     "hf-token": "set model_store_token",
     "host": "let the groups gpu_hosts and edge_hosts decide the address",
     "model": "set the instance's model",

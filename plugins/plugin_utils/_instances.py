@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -200,6 +202,9 @@ def _check_offline(options: Mapping[str, Any]) -> list[str]:
     problems = []
     for key, value in options.items():
         name = canonical(str(key))
+        if isinstance(value, str) and value.startswith("{"):
+            with contextlib.suppress(ValueError):
+                value = json.loads(value)
         given = value.get("model") if isinstance(value, Mapping) else value
         if name not in _NAME_MODELS or not isinstance(given, str) or not _HUB_ID.fullmatch(given):
             continue

@@ -244,6 +244,12 @@ def _check_fleet(
             " put at least one GPU host into gpu_hosts."
         ]
     problems: list[str] = []
+    strangers = [seed for seed in groups.get("model_seeds", []) if seed not in engines]
+    if strangers and hostname == engines[0]:
+        problems.append(
+            f"{hostname}: group model_seeds has {', '.join(strangers)}, not in gpu_hosts; only GPU"
+            " hosts have weights to serve."
+        )
     # Without a group edge_hosts every GPU host fronts itself.
     is_engine = hostname in engines
     fronts = [hostname] if is_engine and not edges else (engines if hostname in edges else [])

@@ -48,9 +48,10 @@ PATTERNS: dict[str, tuple[str, str]] = {
     "model_store_ca": (r"((/[\w.+@-]+)+)?", "an absolute path on the host, or empty"),
     # It becomes a mount of a container, and holds nothing but models.
     "model_store_directory": (
-        r"(?!/(home|root|tmp|var/tmp)(/|$))(/[\w.+@-]+){2,}",
-        "an absolute path without spaces, not below /home, /root or /tmp, such as"
-        " /var/lib/vllm/models",
+        r"(?!/(home|root|tmp|var/tmp|usr|etc|boot|dev|proc|sys|run)(/|$))(?!.*/\.\.(/|$))"
+        r"(?!/var/(lib|log|cache)$)(/[\w.+@-]+){2,}",
+        "an absolute path without spaces, of its own and not below /home, /root, /tmp or the"
+        " system's, such as /var/lib/vllm/models",
     ),
     "model_store_endpoint": (
         r"(https?://[^\s@?#]+)?",

@@ -54,17 +54,21 @@ def decide(
     """What becomes of every model.
 
     :param wanted: as :func:`asked` makes it.
-    :param found: `models` of host_state, by what was asked.
-    :param listings: what the source says, by what was asked; of what the host lacks, or more.
+    :param found: `models` of host_state, by what was asked of the host; `ask` in it is what the
+        source is asked for.
+    :param listings: what the source says, by what it was asked; of what the host lacks, or more.
     :param store: the host's directory of models.
-    :returns: by the inventory's name: ``name``, ``asked``, ``commit``, ``directory``, ``missing``
-        (whether anything has to be fetched), ``bytes`` (of all its files), ``fetch_bytes`` (of what
-        is still to come). A model of which neither host nor source knows the commit is left out.
+    :returns: by the inventory's name: ``name``, ``asked`` (of the source), ``commit``,
+        ``directory``, ``missing`` (whether anything has to be fetched), ``bytes`` (of all its
+        files), ``fetch_bytes`` (of what is still to come). A model of which neither host nor source
+        knows the commit is left out.
     """
     decided = {}
     for model, question in wanted.items():
         name = split_model(question)[0]
-        copy, listing = found.get(question) or {}, listings.get(question) or {}
+        copy = found.get(question) or {}
+        ask = copy.get("ask") or question
+        listing = listings.get(ask) or {}
         commit = copy.get("commit") or listing.get("commit")
         if not commit:
             continue
@@ -73,7 +77,7 @@ def decide(
         missing = not copy.get("complete")
         decided[model] = {
             "name": name,
-            "asked": question,
+            "asked": ask,
             "commit": commit,
             "directory": directory_of(store, name, commit),
             "missing": missing,

@@ -30,6 +30,7 @@ SETTINGS = {
     "release": RELEASE,
     "image": "vllm/vllm-openai@sha256:" + "0" * 64,
     "listen_address": "127.0.0.1",
+    "models": {model: {"commit": "c0", "directory": "/store/c0"} for model in models.models()},
 }
 # What people add, each on its own and beside a plan.
 OPTIONS: tuple[Mapping[str, Any], ...] = (

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from typing import Any
 
@@ -56,9 +57,13 @@ def test_an_image_comes_with_a_login_that_is_kept_nowhere(
     registry: PrivateRegistry, digest: str
 ) -> None:
     registry.log_in("wrong")
+    before = lab_host(HOST).check_output(f"cat {LOGIN}")
     assert pull(f"{REPOSITORY}@{digest}", username=USER, password=PASSWORD)["changed"]
-    found = lab_host(HOST).run(f"grep -rl {PASSWORD} /root /etc /run /tmp /var/lib/vllm")
-    assert found.stdout == ""
+    assert lab_host(HOST).check_output(f"cat {LOGIN}") == before
+    encoded = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    for secret in (PASSWORD, encoded):
+        found = lab_host(HOST).run(f"grep -rl {secret} /root /etc /run /tmp /var/lib/vllm")
+        assert found.stdout == ""
 
 
 def test_wrong_credentials_have_their_sentence(registry: PrivateRegistry, digest: str) -> None:

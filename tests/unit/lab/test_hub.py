@@ -28,6 +28,9 @@ from ansible_collections.baremetal.vllm.tests.unit.lab_hub import BIG, FILES, MO
 
 TOKEN = "hf_notatokenofanyone"
 
+# Another test's opener, with its proxies, may be installed for everybody.
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[LabHub]:
@@ -45,7 +48,7 @@ def api(hub: LabHub) -> HfApi:
 def get(url: str, **headers: str) -> tuple[int, bytes]:
     try:
         request = urllib.request.Request(url, headers=headers)
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with DIRECT.open(request, timeout=10) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()

@@ -129,6 +129,16 @@ def test_what_an_earlier_run_has_verified_is_not_asked_for(job, hub, target):
     assert hub.counts("requests") == {}
 
 
+def test_what_was_verified_against_another_promise_is_fetched_anew(job, hub, target):
+    """The same name and size, as with a checksum file that was corrected."""
+    name, content = next((n, c) for n, c in WANTED.items() if c)
+    (target / name).parent.mkdir(parents=True, exist_ok=True)
+    (target / name).write_bytes(bytes(len(content)))
+    result = download(job)
+    assert result["ok"]
+    assert (target / name).read_bytes() == content
+
+
 # The token
 
 

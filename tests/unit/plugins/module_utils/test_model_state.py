@@ -47,6 +47,7 @@ def test_a_whole_copy_is_found_by_what_was_asked_when_it_came(
 ) -> None:
     store(tmp_path, revision)
     assert state(tmp_path, asked) == {
+        "ask": f"{MODEL}@{COMMIT}",
         "commit": COMMIT,
         "complete": True,
         "damaged": [],
@@ -66,6 +67,7 @@ def test_what_nobody_has_recorded_is_not_known(tmp_path: Path) -> None:
     store(tmp_path, "v1")
     for asked in (MODEL, f"{MODEL}@v2", "org/other"):
         assert state(tmp_path, asked)["commit"] is None
+        assert state(tmp_path, asked)["ask"] == asked
         assert not state(tmp_path, asked)["complete"]
 
 

@@ -105,6 +105,16 @@ def test_each_instance_has_its_own_count(host: Host) -> None:
     assert removed(host) == []
 
 
+@pytest.mark.parametrize("keep", [0, 1])
+def test_a_release_that_waits_for_its_switch_stays_and_is_not_counted(
+    host: Host, keep: int
+) -> None:
+    host.release("chat", "new", in_force=True)
+    host.release("chat", "before", age=10)
+    host.release("chat", "staged", age=-10)
+    assert removed(host, keep) == [[], ["chat/releases/before"]][keep == 0]
+
+
 def test_an_instance_that_was_never_in_force_keeps_all_its_releases(host: Host) -> None:
     for number in range(3):
         host.release("chat", f"staged{number}", age=number)
@@ -617,9 +627,12 @@ def test_a_copy_that_was_fetched_anew_goes_though_its_old_self_is_in_the_trash(h
 def prunable(host: Host) -> None:
     host.release("chat", "new", [host.model(A, revision="main")], in_force=True, image="1")
     host.release("chat", "before", [host.model(B, revision="v1")], age=10, image="2")
-    (host.state / "chat/releases/before/release.json").write_text(
+    before = host.state / "chat/releases/before/release.json"
+    written = before.stat().st_mtime
+    before.write_text(
         json.dumps({"id": "before", "image": f"mirror.example.com/vllm@{digest('2')}"})
     )
+    os.utime(before, (written, written))
     host.release("chat", "first", [], age=20, image="1")
     host.model(A, "org/other", revision="main")
     host.partial(C)

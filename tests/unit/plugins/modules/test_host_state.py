@@ -569,7 +569,14 @@ def test_instances_are_found_with_their_releases(tmp_path: Path) -> None:
         directory = tmp_path / "gpt/releases" / release
         directory.mkdir(parents=True)
         (directory / "release.json").write_text(
-            json.dumps({"id": release, "image": image, "publish": f"127.0.0.1:{release}"})
+            json.dumps(
+                {
+                    "id": release,
+                    "image": image,
+                    "publish": f"127.0.0.1:{release}",
+                    "weights": [f"/store/{release}", "/store/draft"],
+                }
+            )
         )
     (tmp_path / "gpt/current").symlink_to("releases/bb")
     (tmp_path / "gpt/releases/half-staged").mkdir()
@@ -584,6 +591,7 @@ def test_instances_are_found_with_their_releases(tmp_path: Path) -> None:
             "publish": "127.0.0.1:bb",
             "releases": ["aa", "bb"],
             "images": ["vllm@sha256:1", "vllm@sha256:2"],
+            "weights": ["/store/aa", "/store/bb", "/store/draft"],
         }
     ]
     assert host.instances(str(tmp_path / "none")) == []

@@ -89,3 +89,11 @@ def test_room_is_wanted_once_for_a_copy_with_two_names() -> None:
 def test_no_room_is_wanted_for_what_is_there() -> None:
     found = {GPT: {"commit": COMMIT, "complete": True, "damaged": [], "partial_bytes": 0}}
     assert disk_needs(decide({GPT: GPT}, found, {}, STORE), STORE) == []
+
+
+def test_a_damaged_copy_is_mended_with_its_own_commit_whatever_the_branch_is_now() -> None:
+    ask = f"{GPT}@{COMMIT}"
+    found = {"ask": ask, "commit": COMMIT, "complete": False, "damaged": ["config.json"]}
+    moved = LISTING | {"commit": OTHER}
+    entry = decided(found, {ask: LISTING, GPT: moved})
+    assert (entry["asked"], entry["commit"], entry["fetch_bytes"]) == (ask, COMMIT, GIB)

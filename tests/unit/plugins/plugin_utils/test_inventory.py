@@ -197,7 +197,12 @@ def test_what_is_allowed(changes: dict[str, Any]) -> None:
         ),
         ({"model_store_endpoint": "files.example"}, "an address that starts with https:// or http"),
         ({"model_store_directory": "/models"}, "model_store_directory is '/models'; it must be an"),
-        ({"model_store_directory": "/home/me/models"}, "not below /home, /root or /tmp"),
+        (
+            {"model_store_directory": "/home/me/models"},
+            "not below /home, /root, /tmp or the system",
+        ),
+        ({"model_store_directory": "/var/lib"}, "an absolute path without spaces, of its own"),
+        ({"model_store_directory": "/srv/../etc/x"}, "an absolute path without spaces, of its own"),
         ({"model_store_workers": 0}, "model_store_workers is 0; allowed are 1 to 64."),
         (
             {"vllm_hf_token": "x"},
@@ -219,6 +224,10 @@ def test_what_is_allowed(changes: dict[str, Any]) -> None:
             instance(options={"speculative-config": {"model": "RedHatAI/x"}}),
             "vllm_instances[0].options.speculative-config.model is 'RedHatAI/x', which vLLM does"
             " not fetch itself; name it under extra_models",
+        ),
+        (
+            instance(options={"speculative-config": '{"model": "RedHatAI/x"}'}),
+            "vllm_instances[0].options.speculative-config.model is 'RedHatAI/x', which vLLM does",
         ),
         (
             instance(options={"tokenizer": "org/name"}),
@@ -446,3 +455,14 @@ def test_an_engine_does_not_look_at_the_other_hosts() -> None:
 def test_every_limit_is_of_a_variable_that_exists() -> None:
     known = {name for options in SPECS.values() for name in options}
     assert {*RANGES, *PATTERNS} <= known
+
+
+def test_seeds_are_gpu_hosts() -> None:
+    groups = FLEET | {"model_seeds": ["gpu-2", "edge-1"]}
+    (found,) = problems({"vllm_api_key": KEY}, groups=groups)
+    assert found == (
+        "gpu-1: group model_seeds has edge-1, not in gpu_hosts; only GPU hosts have weights to"
+        " serve."
+    )
+    groups = FLEET | {"model_seeds": ["gpu-2"]}
+    assert problems({"vllm_api_key": KEY}, groups=groups) == []
