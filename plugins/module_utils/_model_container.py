@@ -182,7 +182,7 @@ class Request:
             *("--label", f"{LABEL}={self.copy.model}@{self.copy.commit}"),
             *("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
             *("--network", "host", "--pull", "never", "--log-driver", "none"),
-            *("--user", f"{self.user[0]}:{self.user[1]}", "--tmpfs", "/tmp"),  # noqa: S108
+            *("--user", f"{self.user[0]}:{self.user[1]}", "--tmpfs", "/tmp"),  # noqa: S108 - the container's
             *(part for mount in mounts for part in ("--mount", mount)),
             # void: where the NVIDIA runtime is the default, the image asks for all GPUs.
             *("--env", "HOME=/tmp", "--env", "NVIDIA_VISIBLE_DEVICES=void"),

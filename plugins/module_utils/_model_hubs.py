@@ -109,10 +109,10 @@ class HuggingFaceSource:
                 " valid."
             )
         if answer.status == 403:
-            token = "the token may not read it; give one that may"  # noqa: S105 - a sentence
+            advice = "the token may not read it; give one that may"
             if not self._has_token:
-                token = "it needs a token; give one that may read it"  # noqa: S105 - a sentence
-            return SourceError(f"{who}: the hub answers 403, so {token}.")
+                advice = "it needs a token; give one that may read it"
+            return SourceError(f"{who}: the hub answers 403, so {advice}.")
         if code == "RepoNotFound":
             return SourceError(
                 f"{who}: it does not exist there, or is private and not for"

@@ -109,7 +109,7 @@ class Handler(BaseHTTPRequestHandler):
         known = hmac.compare_digest(key.encode("utf-8", "replace"), self.server.key)
         file = self.server.files.get(urllib.parse.unquote(path)) if known else None
         try:
-            source = open(file.path, "rb") if file else None  # noqa: SIM115 - closed below
+            source = open(file.path, "rb") if file else None  # noqa: SIM115 - by `with` below
         except OSError:
             source = None
         if file is None or source is None:
