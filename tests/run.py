@@ -14,9 +14,9 @@ PARTS = {
     "lab": lab.run,
     "lint": lint.run,
     "unit": unit.run,
-    "engine": engine.run,
     "sanity": sanity.run,
     "build": build.run,
+    "engine": engine.run,
     "demo": demo.run,
     "molecule": molecule.run,
 }

@@ -100,7 +100,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             return findings
         return _doctor.diagnose(
             host,
-            _facts(answer),
+            answer["host_state"]["platform"],
             answer["host_state"],
             gpu_info["ansible_facts"]["gpu_info"] if gpu_info else None,
             settings,
@@ -123,12 +123,6 @@ def _unread(answer: Mapping[str, Any]) -> str:
     if answer.get("root") is False:
         return "the user of its connection is not root; set ansible_become: true."
     return _sentence(answer) if answer.get("failed") else ""
-
-
-def _facts(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts under the names that ``ansible_facts`` has."""
-    facts = answer.get("ansible_facts") or {}
-    return {str(name).removeprefix("ansible_"): value for name, value in facts.items()}
 
 
 def _sentence(result: Mapping[str, Any]) -> str:

@@ -7,11 +7,16 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._host import check_host
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._instance_plans import plan_on
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import HostPlans
-from ansible_collections.baremetal.vllm.plugins.plugin_utils._models import decide, disk_needs
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._models import (
+    decide,
+    disk_needs,
+    expected,
+)
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._provision import (
     ROLES,
     Provision,
@@ -69,8 +74,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         result: dict[str, Any] = super().run(tmp, task_vars)
         _validated, arguments = self.validate_argument_spec(_ARGUMENTS)
         state, instances = plain(arguments["host_state"]), plain(arguments["instances"])
-        facts = plain(task_vars.get("ansible_facts", {}))
-        below = self._provision(arguments, facts, state, instances, task_vars)
+        below = self._provision(arguments, state, instances, task_vars)
         coming = below.needed if arguments["provision"] == "before" else []
         # GPUs are planned for when their driver runs.
         planned = HostPlans() if "driver" in coming else _planned(arguments, state, instances)
@@ -81,7 +85,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         )
         problems = check_host(
             hostname=hostname,
-            facts=facts,
+            facts=state["platform"],
             state=state,
             instances=instances,
             ports=arguments["ports"],
@@ -98,6 +102,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             after = arguments["provision"] == "after"
             untouched = "no instance was touched" if after else "nothing was changed"
             return result | report(problems, "the host", untouched)
+        free = (state.get("disks", {}).get(store) or {}).get("free_bytes", 0)
+        for line in expected(models, store, free):
+            Display().display(f"{hostname}: {line}")
         return result | {
             "changed": False,
             "plans": planned.plans,
@@ -109,7 +116,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
     def _provision(
         self,
         arguments: dict[str, Any],
-        facts: dict[str, Any],
         state: dict[str, Any],
         instances: list[dict[str, Any]],
         task_vars: dict[str, Any],
@@ -128,7 +134,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             for role in interfaces.roles
         }
         return provision(
-            facts,
+            state["platform"],
             state,
             plain(arguments["gpu_info"]),
             instances,

@@ -46,6 +46,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             instances = own.get("vllm_instances", []) if is_gpu_host else []
             result["needs"] = needs(is_gpu_host, wants_gpus(instances))
             result["needs"]["paths"] += extra_directories(instances)
+            result["needs_facts"] = own.waiting
             pins = own.get("vllm_pins", {})
             result["image"] = pinned_image(own.get("vllm_image", ""), pins)
             result["models"] = asked(instances, pins)

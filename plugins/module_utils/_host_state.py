@@ -353,6 +353,27 @@ def numa_cpus(root: str = "/") -> dict[str, str]:
     return found
 
 
+def service_manager(root: str = "/") -> str:
+    """Return ``systemd`` where it runs the host, and the name of process 1 elsewhere."""
+    if os.path.isdir(below(root, "/run/systemd/system")):
+        return "systemd"
+    return (read_text(below(root, "/proc/1/comm")) or "unknown").strip()
+
+
+def default_address() -> str | None:
+    """Return the IPv4 address that the default route speaks from; None without such a route.
+
+    To connect a datagram socket looks up the route and sends nothing.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        try:
+            sender.connect(("192.0.2.1", 9))
+        except OSError:
+            return None
+        address: str = sender.getsockname()[0]
+        return address
+
+
 def memory(root: str = "/") -> JSONObject:
     """Return total and available memory in bytes."""
     values = {}

@@ -55,12 +55,6 @@ options:
     type: list
     elements: str
     default: []
-  facts:
-    description:
-      - Also return the facts of M(ansible.builtin.setup) about platform, distribution, service
-        manager and network, with its own collectors. One task less, which a second run feels.
-    type: bool
-    default: false
   instances_directory:
     description:
       - State directory of the role C(vllm), below which instances are looked for. Units and
@@ -137,11 +131,6 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-ansible_facts:
-  description: Facts as M(ansible.builtin.setup) names them.
-  returned: O(facts=true)
-  type: dict
-  sample: {ansible_distribution: Debian, ansible_default_ipv4: {address: 192.0.2.7}}
 root:
   description: Whether the module ran as root. Others are not shown all of a host.
   returned: always
@@ -152,6 +141,20 @@ host_state:
   returned: success
   type: dict
   contains:
+    platform:
+      description:
+        - What the host is, under the names that the facts of M(ansible.builtin.setup) have. To read
+          these alone takes a third of the time that its collectors take to load.
+      type: dict
+      sample:
+        distribution: Debian
+        distribution_version: "12.13"
+        architecture: x86_64
+        service_mgr: systemd
+    address:
+      description: The IPv4 address that the host's default route speaks from; null without one.
+      type: str
+      sample: 192.0.2.7
     packages:
       description:
         - Version by package; null where it is not installed. What a glob matches is here only when
@@ -381,12 +384,7 @@ import threading
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.facts.ansible_collector import get_ansible_collector
-from ansible.module_utils.facts.namespace import PrefixFactNamespace
-from ansible.module_utils.facts.network.linux import LinuxNetworkCollector
-from ansible.module_utils.facts.system.distribution import DistributionFactCollector
-from ansible.module_utils.facts.system.platform import PlatformFactCollector
-from ansible.module_utils.facts.system.service_mgr import ServiceMgrFactCollector
+from ansible.module_utils.common.sys_info import get_distribution, get_distribution_version
 
 from ansible_collections.baremetal.vllm.plugins.module_utils import _host_driver as driver
 from ansible_collections.baremetal.vllm.plugins.module_utils import _host_state as host
@@ -503,6 +501,13 @@ class Reader:
     def _files(self) -> None:
         wanted, root = self._wanted, self._root
         self._state.update(
+            platform={
+                "distribution": get_distribution(),
+                "distribution_version": get_distribution_version(),
+                "architecture": platform.machine(),
+                "service_mgr": host.service_manager(root),
+            },
+            address=host.default_address(),
             paths={path: host.path_state(path) for path in wanted["paths"]},
             read={path: host.read_text(path) for path in wanted["read"]},
             disks={path: host.disk(path) for path in wanted["disks"]},
@@ -542,28 +547,12 @@ def argument_spec() -> dict[str, t.Any]:
     }
     return {
         **lists,
-        "facts": {"type": "bool", "default": False},
         "models_directory": {"type": "path"},
         "models_check": {"type": "str", "choices": ["size", "full"], "default": "size"},
         "gpu_users": {"type": "bool", "default": False},
         "kernel_log": {"type": "bool", "default": False},
         "instances_directory": {"type": "path"},
     }
-
-
-def collected_facts(module: AnsibleModule) -> dict[str, t.Any]:
-    """Return what setup would say of platform, distribution, service manager and network."""
-    collector = get_ansible_collector(
-        all_collector_classes=[
-            PlatformFactCollector,
-            DistributionFactCollector,
-            ServiceMgrFactCollector,
-            LinuxNetworkCollector,
-        ],
-        namespace=PrefixFactNamespace(namespace_name="ansible", prefix="ansible_"),
-    )
-    facts: dict[str, t.Any] = collector.collect(module=module)
-    return facts
 
 
 def main() -> None:
@@ -576,8 +565,7 @@ def main() -> None:
         module.fail_json(msg=str(error), root=is_root)
     for warning in reader.warnings:
         module.warn(warning)
-    facts = {"ansible_facts": collected_facts(module)} if module.params["facts"] else {}
-    module.exit_json(changed=False, host_state=state, root=is_root, **facts)
+    module.exit_json(changed=False, host_state=state, root=is_root)
 
 
 if __name__ == "__main__":

@@ -73,6 +73,12 @@ needs:
       description: Paths.
       type: list
       elements: path
+needs_facts:
+  description: Variables that only facts of the host can give, which are gathered then.
+  returned: success
+  type: list
+  elements: str
+  sample: [vllm_address]
 image:
   description: C(vllm_image), by the digest that C(vllm_pins) has for it where there is one.
   returned: success

@@ -91,7 +91,6 @@ def questions(
         "containers": [f"vllm-{name}" for name in instance_names],
         "instances_directory": state_directory,
         "ports": sorted(settings.ports),
-        "facts": True,
         "kernel_log": True,
     }
 
@@ -105,7 +104,7 @@ def diagnose(
 ) -> list[Finding]:
     """Everything that is wrong with one host, the worst first.
 
-    :param facts: ``ansible_facts``; the distribution is read.
+    :param facts: ``platform`` of ``state``; the distribution is read.
     :param state: result of host_state for ``questions``.
     :param gpu_info: the fact of that name, None where no instance wants GPUs.
     """

@@ -64,7 +64,7 @@ Settings = Mapping[str, Any]
 def plan(facts: Mapping[str, Any], state: State, settings: Settings) -> dict[str, Any]:
     """Decide what has to be done for the driver.
 
-    :param facts: ``ansible_facts``; distribution, its version, and architecture are read.
+    :param facts: ``platform`` of host_state; distribution, its version, and architecture are read.
     :param state: result of the module host_state, asked for PACKAGES, SERVICES, READS and PATHS.
     :param settings: the role's public variables without ``nvidia_driver_``, and ``wants_gpus``,
         ``serving`` (units of engines that run) and ``local`` (Ansible runs on this very host).

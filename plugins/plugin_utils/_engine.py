@@ -204,10 +204,8 @@ class _Host:
         self, facts: Mapping[str, Any], state: Mapping[str, Any], settings: Mapping[str, Any]
     ) -> None:
         name = str(facts.get("distribution", ""))
-        full, major = (
-            str(facts.get(f"distribution_{key}", "")) for key in ("version", "major_version")
-        )
-        self.label = f"{name}-{full if name == 'Ubuntu' else major or full.partition('.')[0]}"
+        version = str(facts.get("distribution_version", ""))
+        self.label = f"{name}-{version if name == 'Ubuntu' else version.partition('.')[0]}"
         self.distribution = _DISTRIBUTIONS.get(self.label)
         self.architecture = _ARCHITECTURES.get(str(facts.get("architecture", "")), "amd64")
         self.family = name.lower()

@@ -38,7 +38,7 @@ def check_host(
 ) -> list[str]:
     """All that keeps this host from serving, one sentence each.
 
-    :param facts: ``ansible_facts``; distribution and service manager are read.
+    :param facts: ``platform`` of host_state; distribution and service manager are read.
     :param state: result of the module host_state.
     :param instances: entries of vllm_instances for this host.
     :param ports: further ports that will be listened on: ``{port, what}``.

@@ -89,9 +89,14 @@ def decide(
     return decided
 
 
-def disk_needs(decided: Mapping[str, Mapping[str, Any]], store: str) -> list[dict[str, Any]]:
-    """Room that the models still need, for the check of the disks; two names may mean one copy."""
+def _missing_copies(decided: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Two names may mean one copy."""
     copies = {entry["directory"]: entry for entry in decided.values() if entry["missing"]}
+    return list(copies.values())
+
+
+def disk_needs(decided: Mapping[str, Mapping[str, Any]], store: str) -> list[dict[str, Any]]:
+    """Room that the models still need, for the check of the disks."""
     return [
         {
             "path": store,
@@ -99,6 +104,21 @@ def disk_needs(decided: Mapping[str, Mapping[str, Any]], store: str) -> list[dic
             "what": entry["name"],
             "adds": True,
         }
-        for entry in copies.values()
+        for entry in _missing_copies(decided)
         if entry["fetch_bytes"]
+    ]
+
+
+def expected(decided: Mapping[str, Mapping[str, Any]], store: str, free: int) -> list[str]:
+    """What is still to come, a line for every copy.
+
+    :param decided: of :func:`decide`.
+    :param store: the host's directory of models.
+    :param free: bytes that are free there.
+    """
+    return [
+        f"{entry['name']} at {entry['commit'][:12]}: {entry['fetch_bytes'] / _GIB:.2f} of"
+        f" {entry['bytes'] / _GIB:.2f} GiB are still to come; {free / _GIB:.1f} GiB are free in"
+        f" {store}"
+        for entry in _missing_copies(decided)
     ]

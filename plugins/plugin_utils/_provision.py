@@ -118,7 +118,7 @@ def provision(
 ) -> Provision:
     """Decide every part of one host.
 
-    :param facts: ``ansible_facts``.
+    :param facts: ``platform`` of host_state.
     :param state: result of host_state.
     :param gpu_info: fact of the module gpu_info, None where no instance wants a GPU.
     :param instances: entries of vllm_instances for this host.

@@ -59,8 +59,8 @@ class HostVariables(Mapping[str, Any]):
     """Variables of one host with a role's prefix, templated when they are asked for.
 
     A variable that only facts can give (it refers to ``ansible_facts``, itself or through another
-    variable) is left out while there are none. What cannot be templated for another reason is left
-    out too and is told in ``errors``.
+    variable) is left out while there are none, and named in ``waiting``. What cannot be templated
+    for another reason is left out too and is told in ``errors``.
     """
 
     def __init__(self, interfaces: RoleInterfaces, raw: Mapping[str, Any], templar: Any) -> None:
@@ -69,6 +69,7 @@ class HostVariables(Mapping[str, Any]):
         self._templar = templar.copy_with_new_env(available_variables=self._raw)
         self._values: dict[str, Any] | None = None
         self.errors: dict[str, str] = {}
+        self.waiting: list[str] = []
 
     def _load(self) -> dict[str, Any]:
         if self._values is None:
@@ -77,7 +78,9 @@ class HostVariables(Mapping[str, Any]):
                 try:
                     self._values[name] = plain(self._templar.template(self._raw[name]))
                 except AnsibleError as error:
-                    if not self._needs_facts(self._raw[name]):
+                    if self._needs_facts(self._raw[name]):
+                        self.waiting.append(name)
+                    else:
                         detail = "" if _SECRETS.search(name) else f" ({_first_line(error)})"
                         self.errors[name] = f"cannot be templated{detail}; mend its template."
         return self._values

@@ -21,6 +21,7 @@ WARM = 4 * 60
 
 
 def run(report: Report) -> None:
+    report.settle()
     env = environment(HOME=str(Path.home())) | {"VLLM_LAB": "demo"}
     was_up = is_up()
     report.command("make demo", *DEMO, env=env, limit=COLD)

@@ -11,6 +11,7 @@ from steps.surroundings import COLLECTIONS, ROOT, environment
 
 
 def run(report: Report) -> None:
+    report.settle()
     report.command(
         "vLLM reads every configuration file",
         *(sys.executable, "-m", "pytest", "--quiet", "tests/engine"),

@@ -24,6 +24,7 @@ def run_slow(report: Report) -> None:
 
 
 def _test(report: Report, scenarios: list[str]) -> None:
+    report.settle()
     # Docker's and pip's settings of the user are wanted here.
     env = environment(HOME=str(Path.home()), ANSIBLE_COLLECTIONS_PATH=str(COLLECTIONS))
     for scenario in scenarios:

@@ -40,6 +40,8 @@ class Report:
         self._part = ""
         self._lock = threading.Lock()
         self._results: list[Result] = []
+        self._meanwhile: list[threading.Thread] = []
+        self._ended: list[tuple[Result, str]] = []
 
     def begin(self, part: str) -> None:
         self._part = part
@@ -81,12 +83,27 @@ class Report:
         return self.check(step, problems)
 
     def side_by_side(self, lanes: Iterable[list[Command]]) -> None:
-        """Run every lane's commands one after the other, and the lanes at the same time.
+        """Run every lane's commands one after the other, and the lanes at the same time."""
+        threads = [self._start(lane, self._show) for lane in lanes]
+        for thread in threads:
+            thread.join()
 
-        What a command prints is shown when it has ended, so that nothing is mixed up.
-        """
+    def meanwhile(self, lane: list[Command]) -> None:
+        """Run commands one after the other beside the steps that follow; `settle` shows them."""
+        self._meanwhile.append(self._start(lane, lambda *ended: self._ended.append(ended)))
 
-        def run(lane: list[Command]) -> None:
+    def settle(self) -> None:
+        """Wait for what runs beside the steps: a part that needs it begins with this."""
+        while self._meanwhile:
+            self._meanwhile.pop().join()
+        while self._ended:
+            self._show(*self._ended.pop(0))
+
+    def _start(self, lane: list[Command], ended: Callable[[Result, str], None]) -> threading.Thread:
+        """What a command prints is shown when it has ended, so that nothing is mixed up."""
+        part = self._part
+
+        def run() -> None:
             for command in lane:
                 began = time.monotonic()
                 try:
@@ -104,17 +121,17 @@ class Report:
                     output, failed = done.stdout, done.returncode != 0
                 except OSError as error:
                     output, failed = f"{error}\n", True
-                result = Result(self._part, command.step, time.monotonic() - began, not failed)
-                with self._lock:
-                    self.note(f"\n--- {self._part}: {command.step}")
-                    self.note(output.rstrip("\n"))
-                    self._finish(result)
+                ended(Result(part, command.step, time.monotonic() - began, not failed), output)
 
-        threads = [threading.Thread(target=run, args=(lane,)) for lane in lanes]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        thread = threading.Thread(target=run)
+        thread.start()
+        return thread
+
+    def _show(self, result: Result, output: str) -> None:
+        with self._lock:
+            self.note(f"\n--- {result.part}: {result.step}")
+            self.note(output.rstrip("\n"))
+            self._finish(result)
 
     def check(self, step: str, problems: Callable[[], Iterable[str]]) -> bool:
         """Pass if `problems` finds none; an error of the machine is a problem too."""
@@ -135,6 +152,7 @@ class Report:
 
     def end(self) -> int:
         """Print the table and the counts."""
+        self.settle()
         width = max((len(result.step) for result in self._results), default=4)
         self.note(f"\n{'part':<9} {'step':<{width}} {'seconds':>8}  result")
         for one in self._results:

@@ -11,6 +11,7 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ENVIRONMENT, ROOT, Run, Scenario, address, lab_host, playbook
@@ -127,6 +128,27 @@ def test_second_run_takes_at_most_three_times_the_facts(scenario: Scenario) -> N
     fastest = f"facts {min(pairs)[0]:.1f} s, site.yml {min(site for _, site in pairs):.1f} s"
     print(f"{fastest}; in {len(pairs)} pairs {ratio:.2f} times")
     assert ratio <= 3.0
+
+
+def test_host_is_described_as_setup_would(scenario: Scenario) -> None:
+    """On both distributions of the lab."""
+    for host in scenario.gpu_hosts:
+        run = ["ansible", host, "-i", scenario.inventory, "-o", "-m"]
+        known = [
+            _answer([*run, module])
+            for module in ("ansible.builtin.setup", "baremetal.vllm.host_state")
+        ]
+        facts, state = known[0]["ansible_facts"], known[1]["host_state"]
+        assert state["platform"] == {name: facts[f"ansible_{name}"] for name in state["platform"]}
+        assert state["address"] == facts["ansible_default_ipv4"]["address"]
+
+
+def _answer(command: list[str]) -> dict[str, Any]:
+    done = subprocess.run(
+        command, cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True, text=True
+    )
+    answer: dict[str, Any] = json.loads(done.stdout.partition("=> ")[2])
+    return answer
 
 
 def test_verify_and_status_say_what_runs(scenario: Scenario) -> None:

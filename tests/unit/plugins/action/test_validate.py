@@ -40,6 +40,12 @@ INVENTORY: dict[str, Any] = {
     }
 }
 STATE = {
+    "platform": {
+        "distribution": "Debian",
+        "distribution_version": "13.2",
+        "architecture": "x86_64",
+        "service_mgr": "systemd",
+    },
     "systemd": 252,
     "nvidia_gpus": 0,
     "cdi_devices": [],
@@ -127,6 +133,13 @@ def test_every_host_tells_all_its_problems(tmp_path: Path, validate: dict[str, A
     assert "hunter2" not in "".join(said.values())
 
 
+def test_variables_that_want_facts_are_named(tmp_path: Path, validate: dict[str, Any]) -> None:
+    told = {"register": "checked", "failed_when": "checked.needs_facts != expected"}
+    asked = {"vllm_address": "{{ ansible_facts['eth1']['ipv4']['address'] }}"}
+    assert play(tmp_path, validate | told, expected=[])[0] == 0
+    assert play(tmp_path, validate | told, expected=["vllm_address"], **asked)[0] == 0
+
+
 def test_an_edge_reads_the_variables_of_its_engines(
     tmp_path: Path, validate: dict[str, Any]
 ) -> None:
@@ -159,15 +172,9 @@ def test_a_host_tells_all_its_problems(tmp_path: Path) -> None:
             "instances": "{{ [{'name': 'a', 'model': '/srv/a'}] }}",
             "disk_needs": [{"path": "/", "need_gib": "{{ 40 }}", "what": "the image"}],
         },
-        "vars": {
-            "ansible_facts": {
-                "distribution": "Debian",
-                "distribution_version": "11.7",
-                "service_mgr": "systemd",
-            }
-        },
     }
-    status, said = play(tmp_path, task, state=STATE)
+    platform = STATE["platform"] | {"distribution_version": "11.7"}
+    status, said = play(tmp_path, task, state=STATE | {"platform": platform})
     assert status == 2
     lines = said["gpu-1"].splitlines()
     assert lines[0] == "5 problems in the host; nothing was changed:"
@@ -198,13 +205,6 @@ def test_what_the_gpus_cannot_hold_is_one_of_the_problems(tmp_path: Path) -> Non
             "instances": "{{ [{'name': 'a', 'model': 'openai/gpt-oss-120b'}] }}",
             "gpu_info": "{{ gpu_info }}",
             "vllm_release": "0.32.0",
-        },
-        "vars": {
-            "ansible_facts": {
-                "distribution": "Debian",
-                "distribution_version": "13",
-                "service_mgr": "systemd",
-            }
         },
     }
     state = STATE | {"nvidia_gpus": 1, "cdi_devices": ["nvidia.com/gpu=0"], "listening": []}

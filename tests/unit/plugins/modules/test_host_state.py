@@ -78,6 +78,7 @@ def test_a_virgin_host_answers_everything(tmp_path: Path, monkeypatch: pytest.Mo
         "cdi": None,
     }
     assert state["memory"] == {"total_bytes": None, "available_bytes": None}
+    assert state["platform"]["service_mgr"] == "unknown"
     assert (state["nvidia_gpus"], state["cdi_devices"], state["listening"]) == (0, [], [])
     assert (state["held"], state["unfinished"], state["numa_cpus"]) == ([], [], {})
     assert state["kernel"] == {
@@ -156,6 +157,14 @@ def test_an_error_of_a_thread_is_not_swallowed(
     reader = host_state.Reader({**NOTHING, "packages": ["a"]}, str(tmp_path), str(tmp_path / "no"))
     with pytest.raises(ValueError, match="not enough values"):
         reader.read()
+
+
+def test_what_runs_the_host_is_named(tmp_path: Path) -> None:
+    for path, expected in (("proc/1", "sysvinit"), ("run/systemd/system", "systemd")):
+        (tmp_path / path).mkdir(parents=True)
+        if path == "proc/1":
+            (tmp_path / path / "comm").write_text("sysvinit\n")
+        assert host.service_manager(str(tmp_path)) == expected
 
 
 # -- packages and units --------------------------------------------------------------------------

@@ -922,7 +922,6 @@ def test_the_host_is_asked_for_all_that_is_judged() -> None:
     assert asked["disks"] == [*_doctor.DISKS, "/srv/vllm"]
     assert asked["ports"] == [8000, 8080]
     assert asked["kernel_log"] is True
-    assert asked["facts"] is True
     assert asked["instances_directory"] == "/srv/vllm"
     assert asked["packages"] == list(_doctor.PACKAGES)
     assert "docker.service" in asked["services"]
