@@ -13,9 +13,9 @@ from steps.report import Report
 PARTS = {
     "lab": lab.run,
     "lint": lint.run,
-    "unit": unit.run,
     "sanity": sanity.run,
     "build": build.run,
+    "unit": unit.run,
     "engine": engine.run,
     "demo": demo.run,
     "molecule": molecule.run,
