@@ -93,6 +93,13 @@ SCENARIOS = {
     "spread": Scenario(
         "molecule/spread/inventory", tuple(f"node{number:02}" for number in range(1, 11)), ()
     ),
+    "airgap": Scenario(
+        "molecule/airgap/inventory",
+        ("gpu1", "gpu2"),
+        ("gpu1", "gpu2"),
+        instance="one",
+        listens_on_loopback=True,
+    ),
     "host": Scenario("molecule/host/inventory", ("l4", "h100", "b200", "spare"), ()),
 }
 SCENARIO = SCENARIOS[os.environ["VLLM_SCENARIO"]]

@@ -35,6 +35,7 @@ _ARGUMENTS: dict[str, Any] = {
     "gpu_info": {"type": "dict"},
     "provision": {"type": "str", "choices": ["no", "before", "after"], "default": "no"},
     "gpu_host": {"type": "bool", "default": True},
+    "bundled": {"type": "bool", "default": False},
     "vllm_release": {"type": "str", "default": ""},
     "shutdown_timeout": {"type": "int", "default": 60},
     "ports": {
@@ -141,6 +142,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             settings,
             is_gpu_host=arguments["gpu_host"],
             local=self._connection.transport == "local",
+            bundled=arguments["bundled"],
         )
 
 

@@ -8,6 +8,12 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._bundle import (
+    BundleError,
+    lacking,
+    read,
+)
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import is_present
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._inventory import check
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._models import (
     asked,
@@ -32,7 +38,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         task_vars = task_vars or {}
         result: dict[str, Any] = super().run(tmp, task_vars)
         _validated, arguments = self.validate_argument_spec(
-            {"roles": {"type": "list", "elements": "str"}}
+            {
+                "roles": {"type": "list", "elements": "str"},
+                "bundle": {"type": "str", "choices": ["used", "written"], "default": "used"},
+            }
         )
         interfaces = RoleInterfaces(self._loader, arguments["roles"])
         hostname = str(task_vars["inventory_hostname"])
@@ -40,17 +49,34 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         fleet = _Fleet(interfaces, task_vars["hostvars"], self._templar)
         problems = check(hostname, own, task_vars["groups"], fleet, interfaces.specs)
         problems += [f"{hostname}: {name} {error}" for name, error in own.errors.items()]
+        is_gpu_host = hostname in task_vars["groups"].get("gpu_hosts", [])
+        instances = own.get("vllm_instances", []) if is_gpu_host else []
+        pins = own.get("vllm_pins", {})
+        if not problems and arguments["bundle"] == "used":
+            problems += _not_in_bundle(hostname, own, instances)
         result |= report(problems, "the inventory")
         if not problems:
-            is_gpu_host = hostname in task_vars["groups"].get("gpu_hosts", [])
-            instances = own.get("vllm_instances", []) if is_gpu_host else []
             result["needs"] = needs(is_gpu_host, wants_gpus(instances))
             result["needs"]["paths"] += extra_directories(instances)
             result["needs_facts"] = own.waiting
-            pins = own.get("vllm_pins", {})
             result["image"] = pinned_image(own.get("vllm_image", ""), pins)
             result["models"] = asked(instances, pins)
         return result
+
+
+def _not_in_bundle(hostname: str, own: HostVariables, instances: list[Any]) -> list[str]:
+    """What the host's bundle lacks for it, where it has one."""
+    directory = own.get("bundle_directory")
+    if not directory:
+        return []
+    pins = own.get("vllm_pins", {})
+    models = asked(instances, pins)
+    images = [pinned_image(own["vllm_image"], pins)] if any(map(is_present, instances)) else []
+    try:
+        found = lacking(directory, read(directory), images, models.values())
+    except BundleError as error:
+        found = [str(error)]
+    return [f"{hostname}: {problem}" for problem in found]
 
 
 class _Fleet(dict[str, HostVariables]):

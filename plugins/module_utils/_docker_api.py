@@ -12,6 +12,7 @@ import codecs
 import http.client
 import json
 import socket
+import time
 import typing as t
 from urllib.parse import quote
 
@@ -109,22 +110,62 @@ class DockerAPI:
             response.close()
             connection.close()
 
+    def upload(
+        self, path: str, body: t.Iterable[bytes], content_type: str, timeout: float
+    ) -> list[t.Any]:
+        """Send a body piece by piece with `POST path` and return the JSON objects of the answer.
+
+        `timeout` bounds all of it in seconds; what `body` raises ends the request and passes.
+        Raises like `get`, and DockerUnavailable when the time is over.
+        """
+        end = time.monotonic() + timeout
+        headers = {"Content-Type": content_type, "Transfer-Encoding": "chunked"}
+        pieces = self._until(end, body)
+        connection, response = self._open("POST", path, headers, timeout, pieces, end)
+        try:
+            return list(_json_objects(self._pieces(response), response.status))
+        finally:
+            response.close()
+            connection.close()
+
+    def _until(self, end: float, body: t.Iterable[bytes]) -> t.Iterator[bytes]:
+        for piece in body:
+            if time.monotonic() > end:
+                raise self._unavailable(TimeoutError("timed out"))
+            yield piece
+
     def _open(
-        self, method: str, path: str, headers: dict[str, str], timeout: float
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        timeout: float,
+        body: t.Iterator[bytes] | None = None,
+        end: float = float("inf"),
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
         connection = _UnixHTTPConnection(self.socket_path, timeout)
         try:
-            if method != "GET":
+            if body is None and method != "GET":
                 headers.setdefault("Content-Length", "0")
-            connection.request(method, path, headers=headers)
+            try:
+                connection.request(method, path, body, headers, encode_chunked=body is not None)
+            except ConnectionError:
+                # It may have answered before it had read everything: its disk is full.
+                if body is None or connection.sock is None:
+                    raise
+            if body is not None:
+                connection.sock.settimeout(max(1.0, end - time.monotonic()))
             response = connection.getresponse()
-            body = response.read() if response.status >= 400 else b""
+            failure = response.read() if response.status >= 400 else b""
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             raise self._unavailable(error) from error
+        except BaseException:
+            connection.close()
+            raise
         if response.status >= 400:
             connection.close()
-            raise DockerAPIError(response.status, _error_message(body) or response.reason)
+            raise DockerAPIError(response.status, _error_message(failure) or response.reason)
         return connection, response
 
     def _pieces(self, response: http.client.HTTPResponse) -> t.Iterator[bytes]:

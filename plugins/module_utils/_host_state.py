@@ -32,6 +32,14 @@ from ansible_collections.baremetal.vllm.plugins.module_utils._docker_api import 
     DockerUnavailable,
     quote_segment,
 )
+from ansible_collections.baremetal.vllm.plugins.module_utils._image_pull import (
+    PullError,
+    Reference,
+    carries_local_name,
+    image_names,
+    known_digest,
+    local_name,
+)
 
 _SIZE_LIMIT = 1024 * 1024  # bytes; what is larger is neither hashed nor read
 _NVIDIA_VENDOR = "0x10de"
@@ -277,17 +285,16 @@ def instances(directory: str) -> list[JSONObject]:
                 "publish": in_force.get("publish"),
                 "releases": [description["id"] for description in described],
                 "weights": sorted({path for each in described for path in each.get("weights", [])}),
-                "images": sorted(
-                    {
-                        each[key]
-                        for each in described
-                        for key in ("image", "reference")
-                        if each.get(key)
-                    }
-                ),
+                "images": sorted({name for each in described for name in _image_names(each)}),
             }
         )
     return found
+
+
+def _image_names(description: JSONObject) -> set[str]:
+    """Return the names that a release's image may have on the host."""
+    named = [str(description[key]) for key in ("image", "reference") if description.get(key)]
+    return set(named) | image_names(named)
 
 
 def published_ports(found: t.Sequence[JSONObject]) -> list[int]:
@@ -567,12 +574,20 @@ class Docker:
         }
 
     def image(self, reference: str) -> JSONObject | None:
+        """Return an image; one with a digest is also found under its local name."""
+        repository, digest = _repository_and_digest(reference)
         image = self._get(f"/images/{quote_segment(reference)}/json")
+        if image is None and digest:
+            image = self._get(f"/images/{quote_segment(local_name(repository, digest))}/json")
         if image is None:
             return None
+        digest = digest or known_digest(repository, image)
+        named = carries_local_name(repository, digest, image)
         return {
             "id": image["Id"],
             "repo_digests": image.get("RepoDigests") or [],
+            "digest": digest,
+            "local": local_name(repository, digest) if named else "",
             "size": image["Size"],
         }
 
@@ -589,3 +604,12 @@ class Docker:
             "started_at": container["State"]["StartedAt"],
             "restart_count": container["RestartCount"],
         }
+
+
+def _repository_and_digest(reference: str) -> tuple[str, str]:
+    """Return the parts of a reference, the reference itself and no digest where it is none."""
+    try:
+        parsed = Reference.parse(reference)
+    except PullError:
+        return reference, ""
+    return parsed.repository, parsed.digest

@@ -31,6 +31,9 @@ DOCKER_HUB = "docker.io"
 # but is mute while it verifies a finished layer (about 10 GiB at disk speed) and while it dials.
 LONGEST_SILENCE = 600
 
+# The registry of names that no registry has. Docker never asks it for an image that is there.
+LOCAL_REGISTRY = "localhost"
+
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 _REPOSITORY = re.compile(
@@ -41,6 +44,73 @@ _REPOSITORY = re.compile(
 
 class PullError(Exception):
     """An image cannot be had; the text is one sentence for the operator."""
+
+
+def split_registry(repository: str) -> tuple[str, str]:
+    """Return the registry's host, with its port where one is given, and the name there."""
+    first, slash, rest = repository.partition("/")
+    if slash and ("." in first or ":" in first or first == LOCAL_REGISTRY):
+        return first, rest
+    return DOCKER_HUB, repository
+
+
+def local_name(repository: str, digest: str) -> str:
+    """Return the name by which a host runs an image, however it came there.
+
+    An image that was loaded from a file has no digest for Docker's classic store, so a name by
+    digest finds only what was pulled. The digest is the tag here, and who gives an image this name
+    has verified it. Empty where C(digest) is no C(sha256:<64 hex digits>).
+    """
+    if not _DIGEST.match(digest):
+        return ""
+    return f"{LOCAL_REGISTRY}/{split_registry(repository)[1]}:{digest[len('sha256:') :]}"
+
+
+def image_names(references: t.Iterable[str]) -> set[str]:
+    """Return further names of what references name, all of them the same image.
+
+    A digest has its local name; a local name beside another reference has its name by digest.
+    """
+    parsed = []
+    for text in references:
+        with contextlib.suppress(PullError):
+            parsed.append(Reference.parse(text))
+    named = {each.local for each in parsed if each.digest}
+    digests = {f"sha256:{each.tag}" for each in parsed if each.is_local}
+    for each in parsed:
+        if not each.is_local:
+            named |= {f"{each.repository}@{digest}" for digest in digests}
+    return named
+
+
+def carries_local_name(repository: str, digest: str, found: t.Mapping[str, t.Any]) -> bool:
+    """Return whether an image that was found has the local name of a digest, and rightly.
+
+    :param found: what the engine says of it. One that was pulled has digests to hold it against.
+    """
+    digests = [str(each).rpartition("@")[2] for each in found.get("RepoDigests") or []]
+    named = local_name(repository, digest) in (found.get("RepoTags") or [])
+    return named and (not digests or digest in digests)
+
+
+def known_digest(repository: str, found: t.Mapping[str, t.Any], preferred: str = "") -> str:
+    """Return the digest by which its registry knows an image that was found by its tag.
+
+    Empty where no registry does, because it was built here. Of several digests it is the preferred
+    one, or one whose local name the image carries, or the first.
+
+    :param found: what the engine says of it.
+    """
+    last = repository.rpartition("/")[2]
+    digests = [
+        digest
+        for known, _at, digest in (
+            str(name).partition("@") for name in found.get("RepoDigests") or []
+        )
+        if known.rpartition("/")[2] == last
+    ]
+    named = [digest for digest in digests if carries_local_name(repository, digest, found)]
+    return preferred if preferred in digests else ([*named, *digests] or [""])[0]
 
 
 @dataclass(frozen=True)
@@ -73,10 +143,18 @@ class Reference:
     @property
     def registry(self) -> str:
         """The registry's host, with its port where one is given."""
-        first, slash, _rest = self.repository.partition("/")
-        if slash and ("." in first or ":" in first or first == "localhost"):
-            return first
-        return DOCKER_HUB
+        return split_registry(self.repository)[0]
+
+    @property
+    def local(self) -> str:
+        """The name by which a host runs the image; empty without a digest."""
+        return local_name(self.repository, self.digest)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a local name itself."""
+        digits = re.fullmatch(r"[0-9a-f]{64}", self.tag)
+        return self.registry == LOCAL_REGISTRY and digits is not None and not self.digest
 
     @property
     def name(self) -> str:
@@ -234,11 +312,17 @@ class ProgressFile:
 
 @dataclass(frozen=True)
 class Image:
-    """An image that the engine has."""
+    """An image that the engine has.
+
+    `local` is the name that it shall carry here, empty where its digest is not known, and `named`
+    says whether it does.
+    """
 
     id: str
     digest: str
     size_bytes: int
+    local: str = ""
+    named: bool = False
 
 
 # What the engine says, and what that means. The first pattern that matches is taken.
@@ -309,36 +393,50 @@ class ImagePuller:
     def present(self) -> Image | None:
         """Return the image if the engine has it, without asking the registry.
 
+        By digest it is also found under its local name, the only one that a loaded image has.
         Raises PullError for what the engine refuses, and DockerUnavailable when nobody answers.
         """
+        reference = self._reference
+        names = [reference.name, *([reference.local] if reference.digest else [])]
+        for name in names:
+            found = self._inspect(name)
+            if found is None:
+                continue
+            wanted, repository = reference.digest, reference.repository
+            digest = wanted or known_digest(repository, found, self.progress.digest)
+            named = carries_local_name(repository, digest, found)
+            digests = [str(each).rpartition("@")[2] for each in found.get("RepoDigests") or []]
+            if wanted and wanted not in digests and not named:
+                continue
+            return Image(
+                id=str(found["Id"]),
+                digest=f"{repository}@{digest}" if digest else "",
+                size_bytes=int(found.get("Size", 0)),
+                local=local_name(repository, digest),
+                named=named,
+            )
+        return None
+
+    def _inspect(self, name: str) -> dict[str, t.Any] | None:
         try:
-            found = self._api.get(f"/images/{quote_segment(self._reference.name)}/json")
+            found: dict[str, t.Any] = self._api.get(f"/images/{quote_segment(name)}/json")
         except DockerAPIError as error:
             if error.status == 404:
                 return None
             raise PullError(failure_sentence(self._reference, error.message)) from error
-        digests = [str(name).rpartition("@")[2] for name in found.get("RepoDigests") or []]
-        wanted = self._reference.digest
-        if wanted and wanted not in digests:
-            return None
-        digest = wanted or self._digest_of_tag(found)
-        return Image(
-            id=str(found["Id"]),
-            digest=f"{self._reference.repository}@{digest}" if digest else "",
-            size_bytes=int(found.get("Size", 0)),
-        )
+        return found
 
-    def _digest_of_tag(self, found: dict[str, t.Any]) -> str:
-        """Return the digest under which the registry knows the image; empty if it never did."""
-        last = self._reference.repository.rpartition("/")[2]
-        digests = [
-            digest
-            for repository, _at, digest in (
-                str(name).partition("@") for name in found.get("RepoDigests") or []
-            )
-            if repository.rpartition("/")[2] == last
-        ]
-        return self.progress.digest if self.progress.digest in digests else (digests or [""])[0]
+    def name_locally(self, image: Image) -> None:
+        """Give an image its local name. Raises PullError and DockerUnavailable."""
+        repository, _colon, tag = image.local.rpartition(":")
+        path = f"/images/{quote_segment(image.id)}/tag?repo={quote(repository, safe='')}&tag={tag}"
+        try:
+            list(self._api.stream("POST", path))
+        except DockerAPIError as error:
+            raise PullError(
+                f"Docker has image {self._reference.short} and does not name it {image.local}; "
+                f"read its log with `journalctl -u docker`: {error.message}."
+            ) from error
 
     def refuse_moved_tag(self, credentials: tuple[str, str] | None) -> None:
         """Raise PullError where the tag of the reference names another image than its digest.

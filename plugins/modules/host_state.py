@@ -262,12 +262,18 @@ host_state:
           config: {model_type: gpt_oss, num_hidden_layers: 24}
           checkpoint_bytes: 13761264768
     images:
-      description: Image by reference; null where it is not on the host, or no Docker answers.
+      description:
+        - Image by reference; null where it is not on the host, or no Docker answers. A reference
+          with a digest is also found under its local name, the only one that a loaded image has.
+          C(digest) is empty for an image that was built on the host, C(local) where the image does
+          not carry its local name.
       type: dict
       sample:
         docker.io/vllm/vllm-openai:v0.32.0:
           id: sha256:25b7…
           repo_digests: ['vllm/vllm-openai@sha256:9c1f…']
+          digest: sha256:9c1f…
+          local: localhost/vllm/vllm-openai:9c1f…
           size: 20401094656
     containers:
       description:

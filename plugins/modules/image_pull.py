@@ -15,6 +15,9 @@ description:
     exactly that image.
   - An image that the engine already has is left alone and the registry is not asked.
     By digest this compares the digest; by tag, any local image of that tag counts.
+  - An image whose digest is known gets a further name, the repository below C(localhost) with the
+    64 hex digits of the digest as its tag. One that M(baremetal.vllm.image_load) has loaded
+    carries it too, so that the same name runs both.
   - Can write its progress to a file, from which M(baremetal.vllm.image_wait) draws a display
     while the pull runs in the background.
   - Talks to the engine's Unix socket and needs nothing on the host but Python.
@@ -22,14 +25,14 @@ attributes:
   check_mode:
     support: full
     description:
-      - Says whether the image would be pulled. An engine that does not answer is taken as one
-        that is still to be installed, so the image would be pulled.
+      - Says whether the image would be pulled or named. An engine that does not answer is taken as
+        one that is still to be installed, so the image would be pulled.
   diff_mode:
     support: none
     description: An image has no content that a diff could show.
   idempotent:
     support: full
-    description: An image that is present is not pulled again.
+    description: An image that is present and has its local name is left as it is.
 options:
   image:
     description:
@@ -84,6 +87,7 @@ options:
     type: path
     default: /root/.docker/config.json
 seealso:
+  - module: baremetal.vllm.image_load
   - module: baremetal.vllm.image_wait
 """
 
@@ -124,6 +128,14 @@ digest:
   type: str
   sample: >-
     docker.io/vllm/vllm-openai@sha256:9b0bbcb2d2f8a9a1e2cd5f6b2c7d4a5e6f7a8b9c0d1e2f3a4b5c6d7e8f9a0b1c
+local:
+  description:
+    - The name by which the image runs on this host.
+    - Empty where RV(digest) is.
+  returned: success
+  type: str
+  sample: >-
+    localhost/vllm/vllm-openai:9b0bbcb2d2f8a9a1e2cd5f6b2c7d4a5e6f7a8b9c0d1e2f3a4b5c6d7e8f9a0b1c
 size_bytes:
   description: The image's size on disk in bytes, unpacked.
   returned: success
@@ -196,10 +208,15 @@ def _ensure_present(
                 puller.refuse_moved_tag(credentials)
             status_file = ProgressFile(module.params["progress_file"] or "")
             image = puller.pull(credentials, module.params["timeout"], status_file)
+    if image.local and not image.named:
+        changed = True
+        if not module.check_mode:
+            puller.name_locally(image)
     return {
         "changed": changed,
         "id": image.id,
         "digest": image.digest,
+        "local": image.local,
         "size_bytes": image.size_bytes,
         "downloaded_bytes": puller.progress.downloaded_bytes,
     }

@@ -44,6 +44,13 @@ options:
     description: Whether engines may run on this host. An edge alone needs neither GPU nor Docker.
     type: bool
     default: true
+  bundled:
+    description:
+      - Whether packages come from a bundle. No vendor's repository is wanted then; versions are the
+        same.
+    type: bool
+    default: false
+    version_added: 0.3.0
   vllm_release:
     description: vLLM release that instances are planned for; empty plans none.
     type: str

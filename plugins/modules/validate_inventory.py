@@ -23,6 +23,13 @@ options:
     description: Roles whose variables are checked. All roles of the collection by default.
     type: list
     elements: str
+  bundle:
+    description:
+      - Whether the bundle that C(bundle_directory) names is used, so that it must have what the
+        host wants, or is to be written.
+    type: str
+    choices: [used, written]
+    default: used
 attributes:
   check_mode:
     description: Can run in check mode and report what it would report otherwise.

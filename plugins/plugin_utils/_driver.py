@@ -67,7 +67,8 @@ def plan(facts: Mapping[str, Any], state: State, settings: Settings) -> dict[str
     :param facts: ``platform`` of host_state; distribution, its version, and architecture are read.
     :param state: result of the module host_state, asked for PACKAGES, SERVICES, READS and PATHS.
     :param settings: the role's public variables without ``nvidia_driver_``, and ``wants_gpus``,
-        ``serving`` (units of engines that run) and ``local`` (Ansible runs on this very host).
+        ``serving`` (units of engines that run), ``local`` (Ansible runs on this very host) and
+        ``bundled`` (packages come from a bundle: no source is wanted).
     :return: ``problems``, ``notes``, ``converged`` as every part has them, and
 
         - ``wanted``: version, None where it is the distribution's or was there before
@@ -278,6 +279,7 @@ class _Driver:
         self._set = choose(system, self._branch)
         self._installed = driver_packages(state)
         self._managers: Sequence[str] = self._nvidia.get("switch_managers") or []
+        self._bundled = bool(settings.get("bundled"))
 
     def plan(self) -> dict[str, Any]:
         headers = self._headers()
@@ -434,7 +436,9 @@ class _Driver:
                 headers = f"linux-headers-{flavour}" + (f"={version}" if version else "")
                 follow.append(f"{self._set.prebuilt}{flavour}" if self._set.prebuilt else headers)
         optional = [*self._set.optional, *self._companions()]
-        return [*map(self._spec, optional), *sorted(set(follow))]
+        # By its version the repository is told from others; a bundle is none, and the pin holds.
+        specs = optional if self._bundled else list(map(self._spec, optional))
+        return [*specs, *sorted(set(follow))]
 
     def _companions(self) -> list[str]:
         """Packages of another release that somebody has added, such as nvidia-imex."""
@@ -486,8 +490,13 @@ class _Driver:
     # -- files
 
     def _source(self) -> dict[str, Any] | None:
+        if self._bundled:
+            return None
         if self._origin != "nvidia":
             return {"name": NAME, "state": "absent"} if self._exists(_SOURCES) else None
+        return self._repository()
+
+    def _repository(self) -> dict[str, Any]:
         directory, key, fingerprint = tables.REPOSITORIES[self._system]
         dpkg, machine = tables.ARCHITECTURES[self._facts.get("architecture", "x86_64")]
         address = self._settings["repository"] or f"{tables.REPOSITORY}/{directory}/{machine}"
@@ -509,15 +518,15 @@ class _Driver:
         }
 
     def _lacks_source(self) -> bool:
-        if self._origin != "nvidia":
+        if self._bundled or self._origin != "nvidia":
             return self._source() is not None
         return not self._exists(_SOURCES) or not any(self._exists(path) for path in _KEYRINGS)
 
     def _preferences(self) -> str:
         """The pin, and what it stands on: another key or repository is a change to be seen."""
-        source = self._source()
-        if not self._wanted or not source:
+        if not self._wanted:
             return ""
+        source = self._repository()
         return (
             f"# Written by baremetal.vllm (role nvidia_driver): the driver stays at one version.\n"
             f"# Repository: {source['uris'][0]}\n"

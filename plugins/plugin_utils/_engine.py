@@ -125,8 +125,9 @@ JSON = dict[str, Any]
 def plan(facts: Mapping[str, Any], state: Mapping[str, Any], settings: Mapping[str, Any]) -> JSON:
     """What the role docker_engine has to do on one host.
 
-    :param settings: the role's variables without prefix, `wants_gpus`, `serving`, and
-        `extra_options`: keys that another role needs in daemon.json.
+    :param settings: the role's variables without prefix, `wants_gpus`, `serving`, `bundled`
+        (packages come from a bundle: no source is wanted) and `extra_options`: keys that another
+        role needs in daemon.json.
     :returns: `problems`, `notes`, `converged`, and for the tasks:
 
         - `installed`: whether there is an engine already
@@ -213,6 +214,7 @@ class _Host:
         self.source: str = settings["source"]
         self.serving: Sequence[str] = settings.get("serving") or []
         self.wants_gpus = bool(settings.get("wants_gpus"))
+        self.bundled = bool(settings.get("bundled"))
         self.live = state.get("docker") or {}
         self._installed: Mapping[str, str | None] = state.get("packages") or {}
         self._held = set(state.get("held") or [])
@@ -396,14 +398,18 @@ class _Host:
             )
         return {
             "notes": notes,
-            "source": None if has_entry else wanted,
+            "source": None if has_entry or self.bundled else wanted,
             "preferences": text,
             "pin": self.text(PREFERENCES) != text,
-            "prerequisites": [] if self.has("ca-certificates") else ["ca-certificates"],
+            "prerequisites": self._prerequisites(),
             "packages": [] if right else specs,
             "remove": self.in_the_way() if self.settings.get("replace") else [],
             "hold": [] if right and self._held.issuperset(hold) else hold,
         }
+
+    def _prerequisites(self) -> list[str]:
+        there = self.bundled or self.has("ca-certificates")
+        return [] if there else ["ca-certificates"]
 
     def numbers_of_engine(self) -> tuple[int, ...]:
         return numbers(self._installed.get("docker-ce"))
@@ -411,7 +417,7 @@ class _Host:
     def _from_distribution(self) -> JSON:
         """The distribution's engine goes the way of its security updates: no pin, no hold."""
         there = self.is_there and not self.in_the_way() and self.has("docker.io")
-        ours = self.text(_SOURCES) != ""
+        ours = self.text(_SOURCES) != "" and not self.bundled
         return {
             "source": {"name": NAME, "state": "absent"} if ours else None,
             "preferences": "",

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.baremetal.vllm.plugins.module_utils._image_pull import local_name
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import (
     is_present,
     split_image,
@@ -27,31 +28,19 @@ _LABEL = "baremetal.vllm.release"
 def image_to_run(
     reference: str, found: Mapping[str, Any] | None, pulled_digest: str | None = None
 ) -> str:
-    """The reference by digest that `docker run` is given.
+    """The name that `docker run` is given: the same on a host that pulled and one that loaded it.
 
     :param reference: ``vllm_image`` as the inventory has it.
     :param found: what host_state says of it, None where the host has no such image.
     :param pulled_digest: ``repository@sha256:...`` of a pull in this run.
-    :returns: the reference itself when it has a digest or when nothing is known of it yet (check
-        mode on a virgin host); an image that was built on the host and never came from a registry
-        runs by its id.
+    :returns: the local name where the digest is known; the reference itself when nothing is known
+        of it yet (check mode on a virgin host); an image that was built on the host and never came
+        from a registry runs by its id.
     """
     repository, _tag, digest = split_image(reference)
-    if digest:
-        return f"{repository}@{digest}"
-    if pulled_digest:
-        return pulled_digest
-    if not found:
-        return reference
-    digests = found.get("repo_digests") or []
-    own = [known for known in digests if _same_repository(known.partition("@")[0], repository)]
-    return str((own or [found["id"]])[0])
-
-
-def _same_repository(one: str, other: str) -> bool:
-    """Docker leaves its own registry out of the names it shows."""
-    short = [name.removeprefix("docker.io/").removeprefix("library/") for name in (one, other)]
-    return short[0] == short[1]
+    digest = digest or split_image(pulled_digest or "")[2] or (found or {}).get("digest", "")
+    # A digest that is none the inventory's check has refused before.
+    return local_name(repository, digest) or (found or {}).get("id") or reference
 
 
 def plan_host(

@@ -115,6 +115,7 @@ def provision(
     settings: Mapping[str, Mapping[str, Any]],
     is_gpu_host: bool = True,
     local: bool = False,
+    bundled: bool = False,
 ) -> Provision:
     """Decide every part of one host.
 
@@ -125,12 +126,14 @@ def provision(
     :param settings: role -> its public variables, without the role's prefix.
     :param is_gpu_host: whether engines may run here; an edge alone needs none of their ground.
     :param local: whether Ansible runs on this very host.
+    :param bundled: whether packages come from a bundle, so that no vendor's repository is wanted.
     """
     gpus = wants_gpus(instances)
     told = {
         "wants_gpus": gpus,
         "serving": _serving(state),
         "local": local,
+        "bundled": bundled,
         "gpu_uuids": _uuids(gpu_info),
     }
     asked = {part: {**settings[role], **told} for part, role in ROLES.items()}

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright (c) 2026 baremetal.vllm contributors
-"""Which content a tag of an image names now, asked of its registry.
+"""What a registry says of an image: which content a tag names now, and its manifests.
 
 The API is that of the OCI distribution specification 1.1; tokens are those of the distribution
 project (https://distribution.github.io/distribution/spec/auth/token/), which Docker Hub and most
@@ -13,6 +13,7 @@ import base64
 import hashlib
 import json
 import re
+import threading
 from collections.abc import Collection, Iterable
 from urllib.parse import urlencode, urlsplit
 
@@ -52,7 +53,7 @@ _PARAMETER = re.compile(r"(\w+)=(?:\"([^\"]*)\"|([^\s,\"]+))")
 
 
 class RegistryError(Exception):
-    """The digest cannot be had; the text is one sentence for the operator."""
+    """What is asked for cannot be had; the text is one sentence for the operator."""
 
 
 def digest_of(
@@ -74,7 +75,7 @@ def digest_of(
         parsed = Reference.parse(reference)
     except PullError as error:
         raise RegistryError(str(error)) from None
-    return parsed.digest or _Image(parsed, credentials, ca_path, insecure).digest()
+    return parsed.digest or RegistryImage(parsed, credentials, ca_path, insecure).digest()
 
 
 def api_address(reference: Reference) -> tuple[str, str]:
@@ -89,23 +90,27 @@ def api_address(reference: Reference) -> tuple[str, str]:
     return _HUB_ADDRESS, name if "/" in name else f"library/{name}"
 
 
-class _Image:
-    """One image at its registry, with the authorization that was given for it."""
+class RegistryImage:
+    """One image at its registry, with the authorization that was given for it.
+
+    :raises RegistryError: from every method, and when it is made; always one sentence.
+    """
 
     def __init__(
         self,
         reference: Reference,
-        credentials: Credentials | None,
-        ca_path: str,
-        insecure: Collection[str],
+        credentials: Credentials | None = None,
+        ca_path: str = "",
+        insecure: Collection[str] = (),
     ) -> None:
         self._reference = reference
         self._credentials = credentials
         self._authorization: dict[str, str] = {}
+        self._authorizing = threading.Lock()
         self._host, self._name = api_address(reference)
         listed = reference.registry in insecure
         try:
-            self._trust = trust(ca_path, verify=not listed)
+            self.context = trust(ca_path, verify=not listed)
         except CertificatesError as error:
             raise RegistryError(str(error)) from None
         plain_allowed = listed or urlsplit(f"//{self._host}").hostname in _LOCAL
@@ -113,6 +118,7 @@ class _Image:
         self._base = f"{scheme}://{self._host}/v2/{self._name}"
 
     def digest(self) -> str:
+        """What the reference's tag names now."""
         path = f"manifests/{self._reference.tag}"
         answer = self._ask("HEAD", path)
         silent = answer.status == 200 and not answer.headers.get("Docker-Content-Digest")
@@ -122,21 +128,48 @@ class _Image:
             # The answer to HEAD has no body to say which of the two is missing.
             raise self._not_found(self._ask("GET", "tags/list?n=1").status)
         if answer.status != 200:
-            raise self._refused(answer.status)
+            raise self.refused(answer.status)
         return self._named(answer)
+
+    def manifest(self, digest: str) -> bytes:
+        """The manifest or the index of that digest, held against it."""
+        answer = self._ask("GET", f"manifests/{digest}")
+        if answer.status == 404:
+            raise self.absent()
+        if answer.status != 200:
+            raise self.refused(answer.status)
+        if f"sha256:{hashlib.sha256(answer.body).hexdigest()}" != digest:
+            raise self.damaged(digest)
+        return answer.body
+
+    def blob(self, digest: str) -> str:
+        """The address of a layer or of a configuration."""
+        return f"{self._base}/blobs/{digest}"
+
+    def authorization(self, fresh: bool) -> dict[str, str]:
+        """Headers for :meth:`blob`, from any thread.
+
+        :param fresh: whether to ask for new ones, because the registry does not take the old ones.
+        """
+        with self._authorizing:
+            if fresh:
+                self._authorization = {}
+                # What it wants to be told it says with a refusal.
+                self._ask("HEAD", f"manifests/{self._reference.digest or self._reference.tag}")
+            return dict(self._authorization)
 
     def _named(self, answer: Answer) -> str:
         """The digest that an answer names, held against its content where that came too."""
         named = answer.headers.get("Docker-Content-Digest", "").strip()
         content = f"sha256:{hashlib.sha256(answer.body).hexdigest()}" if answer.body else ""
         if named and content and named != content:
-            raise self._error(
+            raise self.error(
                 "names another digest than its content has for image {image}; a proxy on the way"
                 f" may have changed it, ask the registry itself: {named} is said, {content} came."
             )
         digest = content or named
         if not _DIGEST.fullmatch(digest):
-            raise self._error(
+            raise self.error(
                 "names no sha256 digest for image {image}; write the digest into the reference by"
                 " hand (`docker buildx imagetools inspect` prints it)."
             )
@@ -146,7 +179,7 @@ class _Image:
 
     def _speaks_tls(self) -> bool:
         try:
-            ask("GET", f"https://{self._host}/v2/", self._trust, patient=False)
+            ask("GET", f"https://{self._host}/v2/", self.context, patient=False)
         except UnreachableError:
             return False
         except UntrustedError as error:
@@ -188,7 +221,7 @@ class _Image:
         parts = urlsplit(realm)
         # The password goes there.
         if parts.scheme != "https" and not self._base.startswith("http:"):
-            raise self._error(
+            raise self.error(
                 "wants credentials for image {image} sent without TLS; have its administrator"
                 f" correct the realm of its token service, {realm}."
             )
@@ -197,12 +230,12 @@ class _Image:
         joint = "&" if parts.query else "?"
         answer = self._send("GET", f"{realm}{joint}{urlencode(asked)}", self._basic())
         if answer.status != 200:
-            raise self._refused(answer.status)
+            raise self.refused(answer.status)
         try:
             said = json.loads(answer.body)
             token = said.get("token") or said["access_token"]
         except (ValueError, AttributeError, KeyError):
-            raise self._error(
+            raise self.error(
                 "has a token service that gives no token for image {image}; ask its administrator,"
                 f" or the status page of the registry: {realm} answered something else."
             ) from None
@@ -210,52 +243,68 @@ class _Image:
 
     def _send(self, method: str, url: str, headers: dict[str, str]) -> Answer:
         try:
-            return ask(method, url, self._trust, headers)
+            return ask(method, url, self.context, headers)
         except UntrustedError as error:
             raise self._untrusted(error) from None
         except UnreachableError as error:
-            raise self._error(
+            raise self.error(
                 "cannot be reached from this machine for image {image}; check its name, DNS, the"
                 f" route and https_proxy: {urlsplit(url).netloc}: {error}."
             ) from None
 
     # -- sentences -------------------------------------------------------------------------------
 
-    def _error(self, predicate: str) -> RegistryError:
+    def error(self, predicate: str) -> RegistryError:
+        """A sentence about the registry; ``{image}`` in it becomes the image."""
         sentence = predicate.replace("{image}", self._reference.short)
         return RegistryError(f"Registry {self._reference.registry} {sentence}")
 
     def _untrusted(self, error: UntrustedError) -> RegistryError:
-        return self._error(
+        return self.error(
             "cannot be trusted for image {image}; name the file with its authority's certificate in"
-            f" ca_path (model_store_ca for playbooks/pin.yml): {error}."
+            " ca_path (model_store_ca for playbooks/pin.yml, bundle_ca for playbooks/bundle.yml):"
+            f" {error}."
+        )
+
+    def absent(self) -> RegistryError:
+        return self.error(
+            "has no image {image}; compare its digest with what was pushed (`docker buildx"
+            " imagetools inspect` prints it), and correct vllm_image."
+        )
+
+    def damaged(self, digest: str) -> RegistryError:
+        return self.error(
+            f"sent other content than {digest} promises for image {{image}}, and it was refused;"
+            " a proxy on the way may have changed it, ask the registry itself, or push the image"
+            " anew."
         )
 
     def _not_found(self, status_of_tags: int) -> RegistryError:
         if status_of_tags == 404:
-            return self._error(
+            return self.error(
                 f"has no repository {self._name}; compare the name with what was pushed, and"
                 " correct vllm_image."
             )
-        return self._error(
+        return self.error(
             f"has no tag {self._reference.tag} of {self._name}; compare it with what was pushed,"
             " and correct vllm_image."
         )
 
-    def _refused(self, status: int) -> RegistryError:
+    def refused(self, status: int) -> RegistryError:
+        """The sentence for a status that is no answer."""
         registry = self._reference.registry
         if status == 429:
-            return self._error(
-                "refuses to tell about image {image} because of its rate limit; log in here with"
+            return self.error(
+                "refuses image {image} because of its rate limit; log in here with"
                 f" `docker login {registry}`, use a mirror, or wait."
             )
         if status in (401, 403):
             who = f"as {self._credentials[0]}" if self._credentials else "without credentials"
-            return self._error(
+            return self.error(
                 f"does not let us see image {{image}} {who}; check the repository's name, and log"
                 f" in on this machine with `docker login {registry}`."
             )
-        return self._error(
+        return self.error(
             f"answered {status} for image {{image}}; try again, and ask its administrator where it"
             " stays so."
         )

@@ -57,7 +57,7 @@ class Settings:
     """What all instances of a host share. Sizes in GiB, times in seconds."""
 
     release: str
-    image: str  # by digest; what `docker run` is given
+    image: str  # what `docker run` is given
     listen_address: str
     container_user: str = "2000:0"
     shm_size_gib: int = 16

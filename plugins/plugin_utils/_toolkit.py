@@ -74,7 +74,8 @@ def plan(facts: Mapping[str, Any], state: Mapping[str, Any], settings: Mapping[s
     """What the role container_toolkit has to do on one host.
 
     :param settings: the role's variables without prefix, `wants_gpus`, `gpu_uuids` (None while no
-        driver answers) and `driver_changes` (whether this run brings another driver).
+        driver answers), `driver_changes` (whether this run brings another driver) and `bundled`
+        (packages come from a bundle: no source is wanted).
     :returns: `problems`, `notes`, `converged`, and for the tasks:
 
         - `source`: arguments for apt_source, or None where that is as it shall be
@@ -202,14 +203,15 @@ def _from_nvidia(
     entry = repository(source)
     left = any(Cleaner(entry).has_entry(path, read.get(path)) for path in _LEFTOVERS)
     has_entry = read.get(_SOURCES) == sources_text(entry) and not left
+    bundled = bool(settings.get("bundled"))
     preferences = _preferences(version)
     packages = [] if right else [f"{name}={version}-*" for name in wanted]
     held = right and set(wanted) <= set(state.get("held") or [])
     result = _nothing() | {
-        "source": None if has_entry else source,
+        "source": None if has_entry or bundled else source,
         "preferences": preferences,
         "pin": read.get(PREFERENCES) != preferences,
-        "prerequisites": [] if installed.get("ca-certificates") else ["ca-certificates"],
+        "prerequisites": [] if bundled or installed.get("ca-certificates") else ["ca-certificates"],
         "packages": packages,
         "hold": [] if held else wanted,
         "services": [PATH_UNIT, SERVICE_UNIT],

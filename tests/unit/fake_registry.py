@@ -17,6 +17,7 @@ from typing import Any
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 _MANIFEST = re.compile(r"/v2/(.+)/manifests/([^/]+)")
+_BLOB = re.compile(r"/v2/(.+)/blobs/(sha256:[0-9a-f]{64})")
 _TAGS = re.compile(r"/v2/(.+)/tags/list")
 _REVISION = re.compile(r"/api/models/([^/]+/[^/]+)/revision/([^/]+)")
 
@@ -28,6 +29,7 @@ class Request:
     query: dict[str, str]
     authorization: str
     accept: str
+    range: str = ""
 
 
 @dataclass
@@ -35,6 +37,10 @@ class FakeRegistry:
     """What it has and how it behaves; to be changed while it runs.
 
     :param images: (repository, tag) -> manifest.
+    :param blobs: digest -> content, of every repository.
+    :param cuts: for the next answers with a blob, after how many bytes the connection breaks off.
+    :param elsewhere: address that blobs are had from, by a redirect; empty for this one itself.
+    :param lifetime: how many requests a token is good for; 0 for any number.
     :param models: "org/name" -> revision -> commit.
     :param authentication: "" for none, "Basic" or "Bearer".
     :param user: the one "name:password" that is let in; empty lets everybody have a token.
@@ -44,6 +50,10 @@ class FakeRegistry:
     """
 
     images: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    cuts: list[int] = field(default_factory=list)
+    elsewhere: str = ""
+    lifetime: int = 0
     models: dict[str, dict[str, str]] = field(default_factory=dict)
     authentication: str = ""
     user: str = ""
@@ -56,6 +66,7 @@ class FakeRegistry:
     requests: list[Request] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.uses = 0  # of the token
         handler = type("Handler", (_Handler,), {"fake": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
@@ -105,6 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
             dict(urllib.parse.parse_qsl(parts.query)),
             self.headers.get("Authorization", ""),
             self.headers.get("Accept", ""),
+            self.headers.get("Range", ""),
         )
         fake.requests.append(asked)
         if fake.statuses:
@@ -126,16 +138,20 @@ class _Handler(BaseHTTPRequestHandler):
         if self.fake.user and asked.authorization != _basic(self.fake.user):
             self._send(401)
             return
+        self.fake.uses = 0
         token = f"{asked.query.get('service')} {asked.query.get('scope')}"
         self._send(200, {}, json.dumps({"token": base64.b64encode(token.encode()).decode()}))
 
     def _registry(self, asked: Request) -> None:
         fake = self.fake
-        match = _MANIFEST.fullmatch(asked.path) or _TAGS.fullmatch(asked.path)
+        patterns = (_MANIFEST, _BLOB, _TAGS)
+        match = next(filter(None, (each.fullmatch(asked.path) for each in patterns)), None)
         scope = f"repository:{match[1]}:pull" if match else ""
         token = base64.b64encode(f"lab {scope}".encode()).decode()
         expected = {"": "", "Basic": _basic(fake.user), "Bearer": f"Bearer {token}"}
-        if asked.authorization != expected[fake.authentication]:
+        fake.uses += asked.authorization != ""
+        expired = fake.lifetime and fake.uses > fake.lifetime
+        if asked.authorization != expected[fake.authentication] or expired:
             realm = fake.realm or f"{fake.url}/token"
             details = {
                 "Basic": 'Basic realm="lab"',
@@ -144,6 +160,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(401, {"WWW-Authenticate": details.get(fake.authentication, "Negotiate")})
         elif match and "/manifests/" in asked.path:
             self._manifest(match[1], match[2])
+        elif match and "/blobs/" in asked.path:
+            self._blob(match[2], asked)
         elif match:
             known = any(repository == match[1] for repository, _tag in fake.images)
             self._send(200 if known else 404, {}, b"{}")
@@ -161,6 +179,21 @@ class _Handler(BaseHTTPRequestHandler):
                 {} if "digest" in self.fake.without else {"Docker-Content-Digest": digest(manifest)}
             )
             self._send(200, {"Content-Type": INDEX, **named}, manifest)
+
+    def _blob(self, name: str, asked: Request) -> None:
+        fake, content = self.fake, self.fake.blobs.get(name)
+        if content is None:
+            self._send(404)
+            return
+        if fake.elsewhere:
+            self._send(307, {"Location": f"{fake.elsewhere}{self.path}"})
+            return
+        begin = int(asked.range[len("bytes=") : -1] or 0) if asked.range else 0
+        self.send_response(206 if asked.range else 200)
+        self.send_header("Content-Length", str(len(content) - begin))
+        self.end_headers()
+        end = begin + fake.cuts.pop(0) if fake.cuts else len(content)
+        self.wfile.write(content[begin:end])
 
     def _hub(self, asked: Request, model: str, revision: str) -> None:
         revisions = self.fake.models.get(model)

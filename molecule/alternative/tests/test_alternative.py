@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import yaml
 from conftest import ROOT, Scenario
@@ -31,9 +32,10 @@ def test_daemon_json_is_merged(gpu_host: Host) -> None:
 
 def test_tag_is_resolved_to_a_digest_in_the_release(gpu_host: Host, scenario: Scenario) -> None:
     receipt = json.loads(gpu_host.file(f"{scenario.current}/release.json").content_string)
-    repository, _at, digest = receipt["image"].partition("@")
-    assert repository == "registry:5000/vllm/vllm-openai-cpu"
-    assert digest.startswith("sha256:")
+    assert re.fullmatch(r"localhost/vllm/vllm-openai-cpu:[0-9a-f]{64}", receipt["image"])
+    found = json.loads(gpu_host.check_output(f"docker image inspect {receipt['image']}"))[0]
+    digest = receipt["image"].rpartition(":")[2]
+    assert f"registry:5000/vllm/vllm-openai-cpu@sha256:{digest}" in found["RepoDigests"]
 
 
 def test_options_are_written_as_this_release_reads_them(gpu_host: Host, scenario: Scenario) -> None:

@@ -41,7 +41,16 @@ def digest(registry: PrivateRegistry) -> str:
 def _as_it_should_be(registry: PrivateRegistry, digest: str) -> None:
     registry.trust()
     registry.log_in()
-    lab_host(HOST).run(f"docker image rm {REPOSITORY}@{digest}")
+    lab_host(HOST).run(f"docker image rm {names(digest)}")
+
+
+def names(digest: str) -> str:
+    """What the image is called on the host: it goes with the last of them."""
+    return f"{REPOSITORY}@{digest} {local(digest)}"
+
+
+def local(digest: str) -> str:
+    return f"localhost/small:{digest.removeprefix('sha256:')}"
 
 
 def pull(image: str, **arguments: Any) -> dict[str, Any]:
@@ -51,6 +60,21 @@ def pull(image: str, **arguments: Any) -> dict[str, Any]:
 def test_an_image_comes_by_digest_with_the_hosts_login(digest: str) -> None:
     result = pull(f"{REPOSITORY}@{digest}")
     assert (result["changed"], result["digest"]) == (True, f"{REPOSITORY}@{digest}")
+    assert result["local"] == local(digest)
+    lab_host(HOST).check_output(f"docker image inspect {local(digest)}")
+
+
+def test_an_image_without_its_local_name_is_only_named(
+    registry: PrivateRegistry, digest: str
+) -> None:
+    assert pull(f"{REPOSITORY}@{digest}")["changed"]
+    lab_host(HOST).check_output(f"docker image rm {local(digest)}")
+    docker("stop", registry.container)
+    try:
+        assert pull(f"{REPOSITORY}@{digest}")["changed"]
+        assert not pull(f"{REPOSITORY}@{digest}")["changed"]
+    finally:
+        docker("start", registry.container)
 
 
 def test_an_image_comes_with_a_login_that_is_kept_nowhere(
@@ -89,7 +113,7 @@ def test_the_registry_may_be_down_where_the_image_is_there(
     docker("stop", registry.container)
     try:
         assert not pull(f"{REPOSITORY}@{digest}")["changed"]
-        lab_host(HOST).check_output(f"docker image rm {REPOSITORY}@{digest}")
+        lab_host(HOST).check_output(f"docker image rm {names(digest)}")
         said = pull(f"{REPOSITORY}@{digest}")["msg"]
         assert said.startswith("Registry private:5000 cannot be reached from this host"), said
     finally:

@@ -140,6 +140,24 @@ def test_variables_that_want_facts_are_named(tmp_path: Path, validate: dict[str,
     assert play(tmp_path, validate | told, expected=["vllm_address"], **asked)[0] == 0
 
 
+def test_a_bundle_without_what_a_host_wants_is_refused(
+    tmp_path: Path, validate: dict[str, Any]
+) -> None:
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    content = {"format": 1, "images": [], "models": [], "packages": {}, "wheels": []}
+    (bundle / "bundle.json").write_text(json.dumps(content))
+    image = f"docker.io/vllm/vllm-openai@sha256:{'ab' * 32}"
+    status, said = play(tmp_path, validate, bundle_directory=str(bundle), vllm_image=image)
+    assert status == 2
+    assert f"gpu-1: the bundle {bundle} has no image {image}; write it" in said["gpu-1"]
+    assert f"gpu-1: the bundle {bundle} has no model" in said["gpu-1"]
+    # An edge needs neither, and a bundle that is to be written need not be there.
+    assert "edge-1" not in said
+    write = {"baremetal.vllm.validate_inventory": {"bundle": "written"}}
+    assert play(tmp_path, write, bundle_directory=str(tmp_path / "new"))[0] == 0
+
+
 def test_an_edge_reads_the_variables_of_its_engines(
     tmp_path: Path, validate: dict[str, Any]
 ) -> None:
@@ -162,7 +180,7 @@ def test_only_the_roles_asked_for_are_checked(tmp_path: Path) -> None:
 
 def test_a_role_that_is_not_there_is_refused(tmp_path: Path) -> None:
     _status, said = play(tmp_path, {"baremetal.vllm.validate_inventory": {"roles": ["engine"]}})
-    assert "roles has 'engine'; the roles are container_toolkit, docker_engine," in said["gpu-1"]
+    assert "roles has 'engine'; the roles are bundle, container_toolkit," in said["gpu-1"]
 
 
 def test_a_host_tells_all_its_problems(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 import typing as t
 from pathlib import Path
 
@@ -27,6 +28,7 @@ class Engine:
         self.path = path
         self.requests: list[str] = []
         self.pieces: list[bytes] = []
+        self.reads = True  # all of a body that is sent piece by piece
         self.gate = threading.Event()
         self.gate.set()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -63,6 +65,11 @@ class Engine:
                 request = b""
                 while b"\r\n\r\n" not in request:
                     request += connection.recv(65536)
+                while b"chunked" in request and self.reads and b"0\r\n\r\n" not in request[-5:]:
+                    more = connection.recv(65536)
+                    if not more:
+                        break
+                    request += more
                 self.requests.append(request.decode())
                 for index, piece in enumerate(self.pieces):
                     if index == 2:
@@ -194,3 +201,53 @@ def test_closing_the_stream_ends_the_request(engine: Engine) -> None:
 def test_names_are_quoted_for_paths() -> None:
     assert quote_segment("docker.io/a/b@sha256:0a") == "docker.io/a/b@sha256:0a"
     assert quote_segment("a?b c#d") == "a%3Fb%20c%23d"
+
+
+# -- bodies --------------------------------------------------------------------------------------
+
+
+def test_a_body_is_sent_piece_by_piece(engine: Engine) -> None:
+    engine.answer(b'{"stream": "a"}\n{"stream": "b"}\n')
+    pieces = (piece for piece in (b"one", b"", b"three"))
+    answer = DockerAPI(engine.path).upload("/images/load", pieces, "application/x-tar", 5)
+    assert answer == [{"stream": "a"}, {"stream": "b"}]
+    head, _blank, body = engine.requests[0].partition("\r\n\r\n")
+    assert head.startswith("POST /images/load HTTP/1.1\r\n")
+    assert "Transfer-Encoding: chunked" in head
+    assert "Content-Type: application/x-tar" in head
+    assert "Content-Length" not in head
+    assert body == "3\r\none\r\n5\r\nthree\r\n0\r\n\r\n"
+
+
+def test_an_answer_that_comes_before_the_body_has_ended_is_read(engine: Engine) -> None:
+    engine.reads = False
+    engine.answer(b'{"message": "disk full"}', status="500 Internal Server Error")
+    pieces = (bytes(1_000_000) for _n in range(100))
+    with pytest.raises(DockerAPIError, match="disk full"):
+        DockerAPI(engine.path).upload("/images/load", pieces, "application/x-tar", 5)
+
+
+def test_what_a_body_raises_passes(engine: Engine) -> None:
+    def pieces() -> t.Iterator[bytes]:
+        yield b"one"
+        raise KeyError("damaged")
+
+    engine.answer(b"{}")
+    with pytest.raises(KeyError, match="damaged"):
+        DockerAPI(engine.path).upload("/images/load", pieces(), "application/x-tar", 5)
+
+
+def test_a_body_that_takes_too_long_is_given_up(engine: Engine) -> None:
+    def pieces() -> t.Iterator[bytes]:
+        while True:
+            time.sleep(0.05)
+            yield b"more"
+
+    engine.answer(b"{}")
+    with pytest.raises(DockerUnavailable, match="timed out"):
+        DockerAPI(engine.path).upload("/images/load", pieces(), "application/x-tar", 0.3)
+
+
+def test_a_body_for_nobody_is_unavailable(tmp_path: Path) -> None:
+    with pytest.raises(DockerUnavailable, match=r"missing\.sock"):
+        DockerAPI(str(tmp_path / "missing.sock")).upload("/images/load", [b"x"], "x/y", 5)

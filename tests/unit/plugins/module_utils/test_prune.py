@@ -545,6 +545,69 @@ def test_an_image_that_has_another_name_too_stays_whole(host: Host) -> None:
     assert host.docker.images[0]["RepoTags"] == [f"{FAMILIAR}:v0.31.0", "mine/vllm:test"]
 
 
+def local(letter: str) -> str:
+    return f"localhost/{FAMILIAR}:{letter * 64}"
+
+
+def name_locally(host: Host, letter: str, loaded: bool = False) -> None:
+    """Give the image that came last its local name; one that was loaded has no other."""
+    image = host.docker.images[-1]
+    image["RepoTags"] = [local(letter), *(image["RepoTags"] or [])]
+    if loaded:
+        image["RepoTags"], image["RepoDigests"] = [local(letter)], []
+
+
+@pytest.mark.parametrize("loaded", [False, True], ids=["pulled", "loaded"])
+@pytest.mark.parametrize("earlier", [False, True], ids=["local", "by digest"])
+def test_an_image_goes_with_all_its_names(host: Host, loaded: bool, earlier: bool) -> None:
+    """Releases of earlier collections name it by its digest."""
+    for letter in "12":
+        host.docker.image(letter, tags=("v1",) if letter == "2" else ())
+        name_locally(host, letter, loaded)
+    host.release("chat", "new", [], in_force=True, image="1")
+    host.release("chat", "before", [], age=10, image="2")
+    for release, letter in (("new", "1"), ("before", "2")):
+        path = host.state / "chat/releases" / release / "release.json"
+        said = json.loads(path.read_text())
+        if not earlier:
+            written = path.stat().st_mtime
+            path.write_text(
+                json.dumps({**said, "image": local(letter), "reference": said["image"]})
+            )
+            os.utime(path, (written, written))
+    look(host, keep=1, remove=True)
+    assert len(host.docker.images) == 2
+    found = look(host, keep=0, remove=True)
+    assert [image.names[-1] for image in found.images] == [local("2")]
+    assert [image["RepoTags"] for image in host.docker.images] == [[local("1")]]
+
+
+def test_an_image_that_lost_its_local_name_is_still_the_one_of_its_release(host: Host) -> None:
+    host.docker.image("1")
+    release = host.release("chat", "one", [], in_force=True)
+    said = json.loads((release / "release.json").read_text())
+    named = {"image": local("1"), "reference": f"{REPOSITORY}:v1"}
+    (release / "release.json").write_text(json.dumps({**said, **named}))
+    assert images(host) == [f"{FAMILIAR}@{digest('1')}"]
+
+
+@pytest.mark.parametrize("tag", ["mine", "2" * 63, "latest"])
+def test_images_that_somebody_built_below_localhost_stay(host: Host, tag: str) -> None:
+    host.docker.image("2", tags=("v1",))
+    host.docker.images[0].update(RepoTags=[f"localhost/{FAMILIAR}:{tag}"], RepoDigests=[])
+    host.release("chat", "one", [], in_force=True, image="1")
+    assert look(host, remove=True).images == []
+    assert len(host.docker.images) == 1
+
+
+def test_an_image_in_use_stays_whatever_it_is_called(host: Host) -> None:
+    host.docker.container(image=host.docker.image("2"))
+    name_locally(host, "2")
+    host.release("chat", "one", [], in_force=True, image="1")
+    assert images(host) == [f"{FAMILIAR}@{digest('2')}"]
+    assert host.docker.images[0]["RepoTags"] == [local("2")]
+
+
 def test_an_image_that_docker_refuses_to_remove_is_told_and_the_others_go(host: Host) -> None:
     host.docker.children.add(host.docker.image("2"))
     host.docker.image("3")

@@ -452,7 +452,16 @@ def test_listeners_are_told_with_their_process(family: int, address: str) -> Non
 
 # -- Docker --------------------------------------------------------------------------------------
 
-IMAGE = {"Id": "sha256:1a", "RepoDigests": ["vllm@sha256:2b"], "Size": 7, "Other": 1}
+DIGEST = "sha256:" + "2b" * 32
+REFERENCE = f"docker.io/vllm/vllm:v1@{DIGEST}"
+LOCAL = f"localhost/vllm/vllm:{DIGEST[7:]}"
+IMAGE = {
+    "Id": "sha256:1a",
+    "RepoTags": [LOCAL],
+    "RepoDigests": [f"vllm/vllm@{DIGEST}"],
+    "Size": 7,
+    "Other": 1,
+}
 CONTAINER = {
     "Id": "3c",
     "Image": "sha256:1a",
@@ -476,7 +485,7 @@ class Engine(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
                 "DockerRootDir": "/var/lib/docker",
                 "CDISpecDirs": ["/etc/cdi"],
             },
-            "/images/docker.io/vllm/vllm:v1@sha256:2b/json": IMAGE,
+            f"/images/{REFERENCE}/json": IMAGE,
             "/containers/vllm-a/json": CONTAINER,
         }
         super().__init__(path, Handler)
@@ -514,8 +523,7 @@ def engine(tmp_path: Path) -> t.Iterator[Engine]:
 
 
 def test_docker_images_and_containers(engine: Engine, tmp_path: Path) -> None:
-    reference = "docker.io/vllm/vllm:v1@sha256:2b"
-    wanted = {**NOTHING, "images": [reference, "none"], "containers": ["vllm-a", "vllm-b"]}
+    wanted = {**NOTHING, "images": [REFERENCE, "none"], "containers": ["vllm-a", "vllm-b"]}
     state = host_state.Reader(wanted, str(tmp_path), str(tmp_path / "docker.sock")).read()
     assert state["docker"] == {
         "socket": True,
@@ -526,7 +534,13 @@ def test_docker_images_and_containers(engine: Engine, tmp_path: Path) -> None:
         "cdi": True,
     }
     assert state["images"] == {
-        reference: {"id": "sha256:1a", "repo_digests": ["vllm@sha256:2b"], "size": 7},
+        REFERENCE: {
+            "id": "sha256:1a",
+            "repo_digests": [f"vllm/vllm@{DIGEST}"],
+            "digest": DIGEST,
+            "local": LOCAL,
+            "size": 7,
+        },
         "none": None,
     }
     assert state["containers"] == {
@@ -541,6 +555,42 @@ def test_docker_images_and_containers(engine: Engine, tmp_path: Path) -> None:
         },
         "vllm-b": None,
     }
+
+
+def image(engine: Engine, reference: str, answers: dict[str, t.Any]) -> tuple[str, str]:
+    """Digest and local name of an image, where Docker knows these."""
+    engine.answers = {f"/images/{name}/json": answer for name, answer in answers.items()}
+    found = host.Docker(str(engine.server_address)).image(reference)
+    assert found is not None
+    return found["digest"], found["local"]
+
+
+def test_a_loaded_image_is_found_by_its_local_name(engine: Engine) -> None:
+    loaded = {**IMAGE, "RepoDigests": []}
+    assert image(engine, REFERENCE, {LOCAL: loaded}) == (DIGEST, LOCAL)
+    assert [REFERENCE in engine.requests[0], LOCAL in engine.requests[1]] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("reference", "changes", "expected"),
+    [
+        (REFERENCE, {"RepoTags": []}, (DIGEST, "")),
+        (REFERENCE, {"RepoTags": None}, (DIGEST, "")),
+        ("docker.io/vllm/vllm:v1", {}, (DIGEST, LOCAL)),
+        ("docker.io/vllm/vllm:v1", {"RepoTags": ["vllm/vllm:v1"]}, (DIGEST, "")),
+        ("docker.io/vllm/vllm:v1", {"RepoDigests": []}, ("", "")),
+        ("docker.io/vllm/vllm:v1", {"RepoDigests": None, "RepoTags": None}, ("", "")),
+    ],
+)
+def test_an_image_knows_whether_it_has_its_local_name(
+    engine: Engine, reference: str, changes: dict[str, t.Any], expected: tuple[str, str]
+) -> None:
+    assert image(engine, reference, {reference: {**IMAGE, **changes}}) == expected
+
+
+def test_a_local_name_that_another_image_has_does_not_count(engine: Engine) -> None:
+    other = {**IMAGE, "RepoDigests": ["vllm/vllm@sha256:" + "3c" * 32]}
+    assert image(engine, REFERENCE, {LOCAL: other}) == (DIGEST, "")
 
 
 @pytest.mark.parametrize("directories", [[], None])
@@ -604,6 +654,22 @@ def test_instances_are_found_with_their_releases(tmp_path: Path) -> None:
         }
     ]
     assert host.instances(str(tmp_path / "none")) == []
+
+
+@pytest.mark.parametrize(
+    ("named", "further"),
+    [
+        ({"image": LOCAL, "reference": "docker.io/vllm/vllm:v1"}, f"docker.io/vllm/vllm@{DIGEST}"),
+        ({"image": f"docker.io/vllm/vllm@{DIGEST}"}, LOCAL),
+    ],
+    ids=["by its local name", "of an earlier collection"],
+)
+def test_an_instance_knows_all_names_of_its_images(
+    tmp_path: Path, named: dict[str, str], further: str
+) -> None:
+    write(tmp_path / "gpt/releases/aa/release.json", json.dumps({"id": "aa", **named}))
+    (found,) = host.instances(str(tmp_path))
+    assert set(found["images"]) == {*named.values(), further}
 
 
 def test_units_and_containers_of_the_instances_found_are_read_too(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ from ansible_collections.baremetal.vllm.plugins.module_utils._image_pull import 
     PullError,
     Reference,
     credentials_of,
+    image_names,
+    local_name,
 )
 from ansible_collections.baremetal.vllm.plugins.modules import image_pull
 
@@ -33,7 +35,9 @@ OTHER_DIGEST = "sha256:" + "2b" * 32
 REGISTRY = "registry.example.com:5000"
 BY_DIGEST = f"{REGISTRY}/vllm/vllm-openai@{DIGEST}"
 BY_TAG = f"{REGISTRY}/vllm/vllm-openai:v0.32.0"
-IMAGE = {"Id": "sha256:" + "3c" * 32, "RepoDigests": [BY_DIGEST], "Size": 4096}
+LOCAL = f"localhost/vllm/vllm-openai:{DIGEST[7:]}"
+UNNAMED = {"Id": "sha256:" + "3c" * 32, "RepoTags": [], "RepoDigests": [BY_DIGEST], "Size": 4096}
+IMAGE = {**UNNAMED, "RepoTags": [LOCAL]}
 
 LAYERS = [
     {"status": "Pulling from vllm/vllm-openai", "id": DIGEST},
@@ -69,6 +73,8 @@ class FakeEngine:
         self.pulls = []
         self.tags = {}  # of the registry, by reference
         self.asked = []
+        self.named = []
+        self.refusal_to_name = ""
         engine = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -104,6 +110,17 @@ class FakeEngine:
 
             def do_POST(self):
                 query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
+                if not self.path.startswith("/images/create"):
+                    identity = urllib.parse.unquote(self.path).partition("/tag?")[0]
+                    name = f"{query['repo'][0]}:{query['tag'][0]}"
+                    engine.named.append((identity[len("/images/") :], name))
+                    if engine.refusal_to_name:
+                        self.answer(500, {"message": engine.refusal_to_name})
+                        return
+                    for found in engine.images.values():
+                        found["RepoTags"] = [*found["RepoTags"], name]
+                    self.answer(201, "")
+                    return
                 engine.pulls.append(
                     (query["fromImage"][0], query["tag"][0], self.headers.get("X-Registry-Auth"))
                 )
@@ -176,14 +193,107 @@ def test_an_image_that_is_there_by_tag_is_not_pulled(pull, engine):
 
 
 def test_an_image_that_was_built_here_has_no_digest(pull, engine):
-    engine.images[BY_TAG] = {**IMAGE, "RepoDigests": []}
-    assert pull(BY_TAG)["digest"] == ""
+    engine.images[BY_TAG] = {**UNNAMED, "RepoDigests": []}
+    result = pull(BY_TAG)
+    assert (result["changed"], result["digest"], result["local"]) == (False, "", "")
+    assert engine.named == []
 
 
 def test_the_digest_of_a_tag_is_that_of_its_own_repository(pull, engine):
     foreign = f"mirror.example.com/other@{OTHER_DIGEST}"
     engine.images[BY_TAG] = {**IMAGE, "RepoDigests": [foreign, BY_DIGEST]}
     assert pull(BY_TAG)["digest"] == BY_DIGEST
+
+
+# The local name
+
+
+@pytest.mark.parametrize("reference", [BY_DIGEST, BY_TAG, f"{BY_TAG}@{DIGEST}"])
+def test_what_is_there_gets_its_local_name(pull, engine, reference):
+    engine.images = {BY_DIGEST: dict(UNNAMED), BY_TAG: dict(UNNAMED)}
+    result = pull(reference)
+    assert result["changed"]
+    assert (result["local"], result["digest"]) == (LOCAL, BY_DIGEST)
+    assert engine.named == [(IMAGE["Id"], LOCAL)]
+    assert engine.pulls == []
+    assert not pull(reference)["changed"]
+
+
+@pytest.mark.parametrize("reference", [BY_DIGEST, BY_TAG])
+def test_what_is_pulled_gets_its_local_name(pull, engine, reference):
+    engine.pulled = {BY_DIGEST: dict(UNNAMED), BY_TAG: dict(UNNAMED)}
+    assert pull(reference)["local"] == LOCAL
+    assert engine.named == [(IMAGE["Id"], LOCAL)]
+
+
+def test_check_mode_says_that_it_would_name(pull, engine):
+    engine.images[BY_DIGEST] = dict(UNNAMED)
+    assert pull(check_mode=True)["changed"]
+    assert engine.named == []
+
+
+def test_an_image_that_was_loaded_is_found_by_its_local_name(pull, engine):
+    engine.images[LOCAL] = {**IMAGE, "RepoDigests": []}
+    result = pull()
+    assert not result["changed"]
+    assert (result["id"], result["digest"], result["local"]) == (IMAGE["Id"], BY_DIGEST, LOCAL)
+
+
+def test_a_local_name_that_another_image_has_is_no_proof(pull, engine):
+    other = {"Id": "sha256:4d", "RepoDigests": [BY_DIGEST.replace("1a", "2b")]}
+    engine.images[LOCAL] = {**IMAGE, **other}
+    engine.pulled = {BY_DIGEST: dict(UNNAMED)}
+    assert pull()["id"] == IMAGE["Id"]
+    assert engine.named == [(IMAGE["Id"], LOCAL)]
+
+
+def test_of_several_digests_the_one_that_has_its_name_is_kept(pull, engine):
+    digests = [BY_DIGEST.replace("1a", "2b"), BY_DIGEST]
+    engine.images[BY_TAG] = {**IMAGE, "RepoDigests": digests}
+    result = pull(BY_TAG)
+    assert (result["changed"], result["digest"]) == (False, BY_DIGEST)
+
+
+def test_docker_that_does_not_name_an_image_has_its_sentence(pull, engine):
+    engine.images[BY_DIGEST] = dict(UNNAMED)
+    engine.refusal_to_name = "no"
+    said = pull()["msg"]
+    assert said.startswith(f"Docker has image {REGISTRY}/vllm/vllm-openai@")
+    assert said.endswith(": no.")
+
+
+@pytest.mark.parametrize(
+    ("repository", "expected"),
+    [
+        ("docker.io/vllm/vllm-openai", "vllm/vllm-openai"),
+        ("vllm/vllm-openai", "vllm/vllm-openai"),
+        ("registry.example.com:5000/a/b/c", "a/b/c"),
+        ("localhost/vllm", "vllm"),
+        ("[2001:db8::1]:5000/vllm", "vllm"),
+        ("debian", "debian"),
+    ],
+)
+def test_a_local_name_has_the_repository_without_its_registry(repository, expected):
+    assert local_name(repository, DIGEST) == f"localhost/{expected}:{DIGEST[7:]}"
+    assert Reference.parse(f"{repository}@{DIGEST}").local == local_name(repository, DIGEST)
+    assert Reference.parse(f"{repository}:v1").local == ""
+    assert local_name(repository, "sha256:1a") == ""
+    assert Reference.parse(local_name(repository, DIGEST)).is_local
+    assert not Reference.parse(f"{repository}:v1").is_local
+
+
+@pytest.mark.parametrize(
+    ("references", "further"),
+    [
+        ([LOCAL, BY_TAG], {BY_DIGEST}),
+        ([LOCAL, BY_DIGEST], {LOCAL, BY_DIGEST}),
+        ([BY_DIGEST, BY_TAG], {LOCAL}),
+        ([LOCAL], set()),
+        ([BY_TAG, "no reference"], set()),
+    ],
+)
+def test_one_image_has_many_names(references, further):
+    assert image_names(references) == further
 
 
 # What is absent is pulled and verified

@@ -13,6 +13,7 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils._host_plan import (
 
 DIGEST = "sha256:" + "1" * 64
 REPOSITORY = "registry.example/vllm/vllm-openai"
+LOCAL = f"localhost/vllm/vllm-openai:{'1' * 64}"
 SETTINGS = {
     "release": "0.32.0",
     "image": f"{REPOSITORY}@{DIGEST}",
@@ -41,23 +42,18 @@ def running(release: str, **changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("reference", "found", "pulled", "runs"),
     [
-        (f"{REPOSITORY}@{DIGEST}", None, None, f"{REPOSITORY}@{DIGEST}"),
-        (f"{REPOSITORY}:v0.32.0@{DIGEST}", None, None, f"{REPOSITORY}@{DIGEST}"),
-        (f"{REPOSITORY}:v1", None, f"{REPOSITORY}@{DIGEST}", f"{REPOSITORY}@{DIGEST}"),
+        (f"{REPOSITORY}@{DIGEST}", None, None, LOCAL),
+        (f"{REPOSITORY}:v0.32.0@{DIGEST}", None, None, LOCAL),
+        (f"{REPOSITORY}:v1", None, f"{REPOSITORY}@{DIGEST}", LOCAL),
         (f"{REPOSITORY}:v1", None, None, f"{REPOSITORY}:v1"),
-        (
-            f"{REPOSITORY}:v1",
-            {"id": "sha256:ab", "repo_digests": ["other/x@sha256:2", f"{REPOSITORY}@{DIGEST}"]},
-            None,
-            f"{REPOSITORY}@{DIGEST}",
-        ),
+        (f"{REPOSITORY}:v1", {"id": "sha256:ab", "digest": DIGEST, "local": LOCAL}, None, LOCAL),
         (
             "docker.io/vllm/vllm-openai:v1",
-            {"id": "sha256:ab", "repo_digests": [f"vllm/vllm-openai@{DIGEST}"]},
+            {"id": "sha256:ab", "digest": DIGEST, "local": ""},
             None,
-            f"vllm/vllm-openai@{DIGEST}",
+            LOCAL,
         ),
-        ("built/here:v1", {"id": "sha256:ab", "repo_digests": []}, None, "sha256:ab"),
+        ("built/here:v1", {"id": "sha256:ab", "digest": "", "local": ""}, None, "sha256:ab"),
     ],
     ids=["digest", "tag and digest", "pulled", "unknown yet", "on the host", "hub", "built here"],
 )
@@ -65,6 +61,17 @@ def test_image_that_runs(
     reference: str, found: dict[str, Any] | None, pulled: str | None, runs: str
 ) -> None:
     assert image_to_run(reference, found, pulled) == runs
+
+
+def test_a_host_that_loaded_its_image_has_the_release_of_one_that_pulled_it() -> None:
+    image = {"id": "sha256:ab", "digest": DIGEST, "local": LOCAL}
+    states: list[dict[str, Any]] = [
+        {"images": {SETTINGS["image"]: {**image, "repo_digests": digests}}}
+        for digests in ([], [f"{REPOSITORY}@{DIGEST}"])
+    ]
+    loaded, pulled = (plan_host([ONE], SETTINGS, state)["files"] for state in states)
+    assert loaded == pulled
+    assert any(LOCAL in file["content"] for file in loaded)
 
 
 def test_a_virgin_host_has_everything_pending_and_serves_nothing() -> None:
