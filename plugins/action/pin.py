@@ -15,9 +15,11 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.baremetal.vllm.plugins.module_utils._image_pull import (
+    credentials_of,
+)
+from ansible_collections.baremetal.vllm.plugins.module_utils._image_reference import (
     PullError,
     Reference,
-    credentials_of,
 )
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import (
     check_image,

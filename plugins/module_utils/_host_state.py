@@ -32,7 +32,7 @@ from ansible_collections.baremetal.vllm.plugins.module_utils._docker_api import 
     DockerUnavailable,
     quote_segment,
 )
-from ansible_collections.baremetal.vllm.plugins.module_utils._image_pull import (
+from ansible_collections.baremetal.vllm.plugins.module_utils._image_reference import (
     PullError,
     Reference,
     carries_local_name,

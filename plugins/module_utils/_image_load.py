@@ -38,6 +38,8 @@ from ansible_collections.baremetal.vllm.plugins.module_utils._image_layout impor
 from ansible_collections.baremetal.vllm.plugins.module_utils._image_pull import (
     Image,
     ImagePuller,
+)
+from ansible_collections.baremetal.vllm.plugins.module_utils._image_reference import (
     PullError,
     Reference,
 )

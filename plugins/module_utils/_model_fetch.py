@@ -13,6 +13,8 @@ import typing as t
 
 from ansible_collections.baremetal.vllm.plugins.module_utils._image_pull import (
     ProgressFile,
+)
+from ansible_collections.baremetal.vllm.plugins.module_utils._image_reference import (
     PullError,
 )
 from ansible_collections.baremetal.vllm.plugins.module_utils._model_container import (

@@ -11,7 +11,7 @@ from ansible_collections.baremetal.vllm.plugins.module_utils._docker_api import 
     DockerAPIError,
     quote_segment,
 )
-from ansible_collections.baremetal.vllm.plugins.module_utils._image_pull import (
+from ansible_collections.baremetal.vllm.plugins.module_utils._image_reference import (
     LOCAL_REGISTRY,
     local_name,
     split_registry,

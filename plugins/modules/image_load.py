@@ -111,6 +111,8 @@ from ansible_collections.baremetal.vllm.plugins.module_utils._image_load import 
 )
 from ansible_collections.baremetal.vllm.plugins.module_utils._image_pull import (
     Image,
+)
+from ansible_collections.baremetal.vllm.plugins.module_utils._image_reference import (
     PullError,
     Reference,
 )

@@ -166,9 +166,11 @@ from ansible_collections.baremetal.vllm.plugins.module_utils._image_pull import 
     Image,
     ImagePuller,
     ProgressFile,
+    credentials_of,
+)
+from ansible_collections.baremetal.vllm.plugins.module_utils._image_reference import (
     PullError,
     Reference,
-    credentials_of,
 )
 
 

@@ -219,7 +219,9 @@ elapsed:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.baremetal.vllm.plugins.module_utils import _model_container
-from ansible_collections.baremetal.vllm.plugins.module_utils._image_pull import PullError
+from ansible_collections.baremetal.vllm.plugins.module_utils._image_reference import (
+    PullError,
+)
 from ansible_collections.baremetal.vllm.plugins.module_utils._model_fetch import Fetcher
 from ansible_collections.baremetal.vllm.plugins.module_utils._model_store import StoreError
 

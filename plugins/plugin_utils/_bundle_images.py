@@ -29,7 +29,7 @@ from ansible_collections.baremetal.vllm.plugins.module_utils._image_layout impor
     read_document,
     read_manifest,
 )
-from ansible_collections.baremetal.vllm.plugins.module_utils._image_pull import (
+from ansible_collections.baremetal.vllm.plugins.module_utils._image_reference import (
     PullError,
     Reference,
 )

@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.baremetal.vllm.plugins.module_utils._image_pull import local_name
+from ansible_collections.baremetal.vllm.plugins.module_utils._image_reference import (
+    local_name,
+)
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import (
     is_present,
     split_image,

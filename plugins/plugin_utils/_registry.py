@@ -17,7 +17,7 @@ import threading
 from collections.abc import Collection, Iterable
 from urllib.parse import urlencode, urlsplit
 
-from ansible_collections.baremetal.vllm.plugins.module_utils._image_pull import (
+from ansible_collections.baremetal.vllm.plugins.module_utils._image_reference import (
     DOCKER_HUB,
     PullError,
     Reference,

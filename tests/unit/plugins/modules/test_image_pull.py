@@ -22,9 +22,11 @@ from ansible.module_utils.testing import patch_module_args
 from ansible_collections.baremetal.vllm.plugins.module_utils._image_pull import (
     Progress,
     ProgressFile,
+    credentials_of,
+)
+from ansible_collections.baremetal.vllm.plugins.module_utils._image_reference import (
     PullError,
     Reference,
-    credentials_of,
     image_names,
     local_name,
 )

@@ -18,7 +18,9 @@ import pytest
 from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.baremetal.vllm.plugins.module_utils import _model_container
-from ansible_collections.baremetal.vllm.plugins.module_utils._image_pull import ProgressFile
+from ansible_collections.baremetal.vllm.plugins.module_utils._image_pull import (
+    ProgressFile,
+)
 from ansible_collections.baremetal.vllm.plugins.module_utils._model_container import (
     Ended,
     FetchError,

@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.baremetal.vllm.plugins.module_utils._image_pull import Reference
+from ansible_collections.baremetal.vllm.plugins.module_utils._image_reference import (
+    Reference,
+)
 from ansible_collections.baremetal.vllm.plugins.plugin_utils import _web
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._registry import (
     RegistryError,
