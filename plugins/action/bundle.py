@@ -31,6 +31,8 @@ from ansible_collections.baremetal.vllm.plugins.module_utils._source_client impo
 )
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._bundle import (
     FORMAT,
+    MARK,
+    PARTS,
     BundleError,
     image_part,
     packages_part,
@@ -157,7 +159,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
     ) -> tuple[dict[str, Any], dict[str, str]]:
         """Bring all of it; return what bundle.json says, and the files."""
         content: dict[str, Any] = {"format": FORMAT, "architecture": arguments["architecture"]}
-        files: dict[str, str] = {}
+        # First what is small, and fails soon.
+        content["wheels"] = [self._wheel(directory)]
+        files: dict[str, str] = dict.fromkeys(content["wheels"], "")
         content["packages"] = {
             system: self._packages(system, directory, arguments, settings, files)
             for system in arguments["systems"]
@@ -178,8 +182,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             )
             content["models"].append(found)
             files |= paths_of(found)
-        content["wheels"] = [self._wheel(directory)]
-        files |= dict.fromkeys(content["wheels"], "")
         return content, files
 
     def _packages(
@@ -203,7 +205,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             Display().warning(note)
         files |= {f"{part}/{each['file']}": each["sha256"] for each in found["packages"]}
         files[f"{part}/Packages"] = ""
-        versions = {each["name"]: each["version"] for each in found["packages"]}
+        versions: dict[str, list[str]] = {}
+        for each in found["packages"]:
+            versions.setdefault(each["name"], []).append(each["version"])
         return {"index_sha256": found["index_sha256"], "packages": versions}
 
     def _image(
@@ -252,9 +256,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         target = directory / "wheels"
         target.mkdir(exist_ok=True)
         try:
-            wanted_wheel = f"{_WHEEL}=={importlib.metadata.version(_WHEEL)}"
+            version = importlib.metadata.version(_WHEEL)
         except importlib.metadata.PackageNotFoundError:
             wanted_wheel = _WHEEL
+        else:
+            wanted_wheel = f"{_WHEEL}=={version}"
+            for there in target.glob(f"nvidia_ml_py-{version}-*.whl"):
+                return str(there.relative_to(directory))
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
         command += ["--only-binary=:all:", "--dest", str(target), wanted_wheel]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
@@ -280,9 +288,15 @@ def _unpinned(images: Iterable[str]) -> list[str]:
 @contextmanager
 def _alone(directory: Path) -> Any:
     """Keep a second run from the same bundle."""
+    foreign = [part for part in PARTS if (directory / part).exists()]
+    if foreign and not (directory / MARK).exists():
+        raise BundleError(
+            f"bundle_directory {directory} has {', '.join(foreign)} and is no bundle; what is there"
+            " is left alone, name a directory of its own."
+        )
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        lock = (directory / ".lock").open("w")
+        lock = (directory / MARK).open("w")
     except OSError as error:
         raise BundleError(
             f"bundle_directory {directory} cannot be written ({error.strerror}); name another."

@@ -9,6 +9,11 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._bundle import (
+    BundleError,
+    read,
+    unfit,
+)
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._host import check_host
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._instance_plans import plan_on
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import HostPlans
@@ -35,7 +40,7 @@ _ARGUMENTS: dict[str, Any] = {
     "gpu_info": {"type": "dict"},
     "provision": {"type": "str", "choices": ["no", "before", "after"], "default": "no"},
     "gpu_host": {"type": "bool", "default": True},
-    "bundled": {"type": "bool", "default": False},
+    "bundle": {"type": "path", "default": ""},
     "vllm_release": {"type": "str", "default": ""},
     "shutdown_timeout": {"type": "int", "default": 60},
     "ports": {
@@ -95,6 +100,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             planned=planned,
             coming=coming,
         )
+        problems += [f"{hostname}: {problem}" for problem in _unfit(arguments, state, below)]
         missing = below.missing if arguments["provision"] == "after" else []
         problems += [f"{hostname}: {problem}" for problem in below.problems or missing]
         warnings = [f"{hostname}: {note}" for note in [*planned.notes, *below.notes]]
@@ -142,8 +148,19 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             settings,
             is_gpu_host=arguments["gpu_host"],
             local=self._connection.transport == "local",
-            bundled=arguments["bundled"],
+            bundled=bool(arguments["bundle"]),
         )
+
+
+def _unfit(arguments: dict[str, Any], state: dict[str, Any], below: Provision) -> list[str]:
+    """What keeps the host from being provisioned from its bundle, where it has one."""
+    directory = arguments["bundle"]
+    if not directory or arguments["provision"] != "before":
+        return []
+    try:
+        return unfit(directory, read(directory), state["platform"], below.plans)
+    except BundleError as error:
+        return [str(error)]
 
 
 def _planned(

@@ -63,13 +63,14 @@ def image_names(references: t.Iterable[str]) -> set[str]:
 
 
 def carries_local_name(repository: str, digest: str, found: t.Mapping[str, t.Any]) -> bool:
-    """Return whether an image that was found has the local name of a digest, and rightly.
+    """Return whether an image that was found has the local name of a digest.
 
-    :param found: what the engine says of it. One that was pulled has digests to hold it against.
+    Who gave it that name has verified it. Other digests of the image say nothing: the same layers
+    may have been pushed to another registry, packed in another way.
+
+    :param found: what the engine says of it.
     """
-    digests = [str(each).rpartition("@")[2] for each in found.get("RepoDigests") or []]
-    named = local_name(repository, digest) in (found.get("RepoTags") or [])
-    return named and (not digests or digest in digests)
+    return local_name(repository, digest) in (found.get("RepoTags") or [])
 
 
 def known_digest(repository: str, found: t.Mapping[str, t.Any], preferred: str = "") -> str:

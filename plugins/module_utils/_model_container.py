@@ -234,6 +234,10 @@ _FAILURES = {
         "({found} instead of {expected}), so nothing was installed; use another source, and tell "
         "whoever runs this one."
     ),
+    "bundle": (
+        "{file} of {copy} came damaged from the bundle, so nothing was installed; compare the "
+        "bundle with `sha256sum --check SHA256SUMS`, copy the file anew, and run again."
+    ),
     "disk": "{partial} cannot be written while {file} is fetched; look at its disk: {said}.",
     "no_client": (
         "Image {image} has no huggingface_hub, with which {copy} would be fetched; use an image "

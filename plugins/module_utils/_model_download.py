@@ -338,6 +338,8 @@ class Download:
 
     def _get(self, file: dict[str, t.Any], part: str) -> None:
         """Bring the part to its full size. Raises Failure, Transient, Wrong and Stopped."""
+        if file["url"].startswith("bundle:"):
+            raise Failure("bundle", f"{file['path']} is missing or is not what the source promised")
         if size_of(part) > file["size"]:
             os.unlink(part)
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT, 0o644)

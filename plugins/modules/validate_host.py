@@ -44,12 +44,13 @@ options:
     description: Whether engines may run on this host. An edge alone needs neither GPU nor Docker.
     type: bool
     default: true
-  bundled:
+  bundle:
     description:
-      - Whether packages come from a bundle. No vendor's repository is wanted then; versions are the
-        same.
-    type: bool
-    default: false
+      - The bundle that packages come from, a directory on the controller; empty for none. With one,
+        no vendor's repository is wanted, versions are the same, and what the bundle lacks for this
+        host is a problem.
+    type: path
+    default: ""
     version_added: 0.3.0
   vllm_release:
     description: vLLM release that instances are planned for; empty plans none.

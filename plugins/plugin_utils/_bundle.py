@@ -12,6 +12,7 @@ wheels/                            nvidia-ml-py for the controller
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import json
 import os
@@ -25,7 +26,10 @@ FORMAT = 1
 CONTENT = "bundle.json"
 SUMS = "SHA256SUMS"
 PARTS = ("images", "models", "packages", "wheels")
+MARK = ".baremetal-vllm-bundle"
+"""Made before anything else, and held by the run that writes: only below it is anything removed."""
 
+_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 _CHUNK = 4 * 1024 * 1024
 _WRITE = "write it with playbooks/bundle.yml, and this inventory"
 
@@ -44,6 +48,12 @@ def image_part(digest: str) -> str:
 def packages_part(system: str) -> str:
     """Where the packages of a system such as ``debian-13`` are within a bundle."""
     return f"packages/{system}"
+
+
+def system_of(platform: Mapping[str, Any]) -> str:
+    """The name of a host's system in a bundle: ``debian-13``, ``ubuntu-24.04``."""
+    name, version = str(platform["distribution"]), str(platform["distribution_version"])
+    return f"{name.lower()}-{version if name == 'Ubuntu' else version.partition('.')[0]}"
 
 
 # -- use -----------------------------------------------------------------------------------------
@@ -96,6 +106,49 @@ def lacking(
         if listing_of(content, model) is None
     ]
     return problems
+
+
+def unfit(
+    directory: str,
+    content: Content,
+    platform: Mapping[str, Any],
+    plans: Mapping[str, Mapping[str, Any]],
+) -> list[str]:
+    """Why a host cannot be provisioned from a bundle, one sentence each.
+
+    :param platform: as host_state reads it.
+    :param plans: part -> what ``_provision`` decided, with ``packages`` that are to be installed.
+    """
+    again = f"and write the bundle {directory} again with playbooks/bundle.yml"
+    machine = _MACHINES[content["architecture"]]
+    if platform["architecture"] != machine:
+        return [
+            f"the bundle {directory} is for {machine}, and this host is {platform['architecture']};"
+            " write one of its own for such hosts (bundle_architecture)."
+        ]
+    system = system_of(platform)
+    known = content["packages"].get(system)
+    if known is None:
+        return [
+            f"the bundle {directory} has packages for {', '.join(content['packages'])}, and this"
+            f" host is {system}; name it in bundle_systems, {again}."
+        ]
+    specs = [spec for plan in plans.values() for spec in plan.get("packages", [])]
+    absent = [spec for spec in specs if not _has(known["packages"], spec)]
+    if not absent:
+        return []
+    headers = any(spec.startswith("linux-headers-") for spec in absent)
+    kernels = " name the host's kernel in bundle_kernels," if headers else ""
+    return [
+        f"the bundle {directory} has no {', '.join(absent)} for {system};{kernels} compare the"
+        f" variables of the roles with those that it was written with, {again}."
+    ]
+
+
+def _has(packages: Mapping[str, Iterable[str]], spec: str) -> bool:
+    """Whether a package is there; the version may have wildcards, as apt takes them."""
+    name, _equals, version = spec.partition("=")
+    return any(fnmatch.fnmatchcase(each, version or "*") for each in packages.get(name, ()))
 
 
 def listing_of(content: Content, asked: str) -> dict[str, Any] | None:

@@ -64,6 +64,7 @@ PATTERNS: dict[str, tuple[str, str]] = {
         r"\d{3}\.\d{2,3}(\.\d{2,3})?",
         "a release in full, such as 580.178.04",
     ),
+    "bundle_directory": (r"(/.*)?", "an absolute path on the controller, such as /srv/bundle"),
     "vllm_config_directory": (
         r"(/[\w.+@-]+)+",
         "an absolute path without spaces, such as /etc/vllm",

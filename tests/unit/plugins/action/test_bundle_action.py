@@ -108,7 +108,9 @@ def test_all_that_the_hosts_need_is_asked_for_once(fleet: Fleet) -> None:
     content = json.loads((fleet.directory / "bundle.json").read_text())
     assert content == result["content"]
     assert [image["digest"] for image in content["images"]] == [DIGEST]
-    assert content["packages"] == {"debian-13": {"index_sha256": "34" * 32, "packages": {"a": "1"}}}
+    assert content["packages"] == {
+        "debian-13": {"index_sha256": "34" * 32, "packages": {"a": ["1"]}}
+    }
     listed = {
         line.split("  ")[1] for line in (fleet.directory / "SHA256SUMS").read_text().splitlines()
     }
@@ -156,7 +158,17 @@ def test_what_cannot_be_had_is_one_sentence(
 
 def test_a_second_writer_is_refused(fleet: Fleet) -> None:
     fleet.directory.mkdir()
-    with (fleet.directory / ".lock").open("w") as other:
+    with (fleet.directory / ".baremetal-vllm-bundle").open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         result = fleet.write()
     assert "another run writes" in result["msg"]
+
+
+def test_a_directory_of_somebody_else_is_left_alone(fleet: Fleet) -> None:
+    own = fleet.directory / "models/mine/weights.bin"
+    own.parent.mkdir(parents=True)
+    own.write_text("precious")
+    result = fleet.write()
+    assert "has models and is no bundle; what is there is left alone" in result["msg"]
+    assert own.read_text() == "precious"
+    assert [file.name for file in fleet.directory.iterdir()] == ["models"]

@@ -114,3 +114,46 @@ def test_disk_that_does_not_take_it_has_its_sentence(tmp_path: Path) -> None:
 def test_parts_have_their_places() -> None:
     assert _bundle.image_part(DIGEST) == f"images/{'cd' * 32}"
     assert _bundle.packages_part("debian-13") == "packages/debian-13"
+
+
+HOST = {"distribution": "Debian", "distribution_version": "13.2", "architecture": "x86_64"}
+PACKED = {
+    **CONTENT,
+    "architecture": "amd64",
+    "packages": {"debian-13": {"packages": {"docker.io": ["26.1.5-9"], "a": ["1-1", "2-1"]}}},
+}
+
+
+@pytest.mark.parametrize("specs", [[], ["docker.io"], ["a=1-1", "a=2-*", "docker.io=26.*"]])
+def test_a_host_whose_packages_are_there_fits(specs: list[str]) -> None:
+    assert _bundle.unfit("/b", PACKED, HOST, {"engine": {"packages": specs}, "driver": {}}) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "specs", "said"),
+    [
+        ({"architecture": "aarch64"}, [], "is for x86_64, and this host is aarch64; write one"),
+        (
+            {"distribution_version": "12.13"},
+            [],
+            "has packages for debian-13, and this host is debian-12; name it in bundle_systems",
+        ),
+        (
+            {"distribution": "Ubuntu", "distribution_version": "24.04"},
+            [],
+            "and this host is ubuntu-24.04; name it",
+        ),
+        ({}, ["a=3-*", "docker.io"], "has no a=3-* for debian-13; compare the variables"),
+        (
+            {},
+            ["linux-headers-6.12.1"],
+            "has no linux-headers-6.12.1 for debian-13; name the host's kernel in bundle_kernels,",
+        ),
+    ],
+)
+def test_a_host_that_does_not_fit_has_its_sentence(
+    host: dict[str, str], specs: list[str], said: str
+) -> None:
+    problems = _bundle.unfit("/b", PACKED, HOST | host, {"engine": {"packages": specs}})
+    assert len(problems) == 1
+    assert said in problems[0]
