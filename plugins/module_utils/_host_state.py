@@ -13,6 +13,7 @@ import contextlib
 import fnmatch
 import glob
 import hashlib
+import ipaddress
 import json
 import os
 import re
@@ -373,7 +374,7 @@ def default_address() -> str | None:
     except OSError:
         return None
     # A route over a device without an address.
-    return None if address == "0.0.0.0" else address  # noqa: S104 - compared
+    return None if ipaddress.IPv4Address(address).is_unspecified else address
 
 
 def memory(root: str = "/") -> JSONObject:
