@@ -13,6 +13,7 @@ import contextlib
 import fnmatch
 import glob
 import hashlib
+import ipaddress
 import json
 import os
 import re
@@ -370,15 +371,17 @@ def service_manager(root: str = "/") -> str:
 def default_address() -> str | None:
     """Return the IPv4 address that the default route speaks from; None without such a route.
 
-    To connect a datagram socket looks up the route and sends nothing.
+    To connect a datagram socket looks up the route and sends nothing. It is the route to the same
+    address that M(ansible.builtin.setup) looks up.
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        try:
-            sender.connect(("192.0.2.1", 9))
-        except OSError:
-            return None
-        address: str = sender.getsockname()[0]
-        return address
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.connect(("8.8.8.8", 9))
+            address: str = sender.getsockname()[0]
+    except OSError:
+        return None
+    # A route over a device without an address.
+    return None if ipaddress.IPv4Address(address).is_unspecified else address
 
 
 def memory(root: str = "/") -> JSONObject:

@@ -143,8 +143,7 @@ host_state:
   contains:
     platform:
       description:
-        - What the host is, under the names that the facts of M(ansible.builtin.setup) have. To read
-          these alone takes a third of the time that its collectors take to load.
+        - What the host is, under the names that the facts of M(ansible.builtin.setup) have.
       type: dict
       sample:
         distribution: Debian

@@ -11,9 +11,8 @@ version_added: 0.1.0
 author:
   - The baremetal.vllm contributors (@baremetal-vllm)
 description:
-  - Holds what the inventory asks against facts and against what
-    M(baremetal.vllm.host_state) has read, on the controller. It fails with one sentence for each
-    problem, all of them at once.
+  - Holds what the inventory asks against what M(baremetal.vllm.host_state) has read, on the
+    controller. It fails with one sentence for each problem, all of them at once.
   - Plans every instance on the way, and fails with the sentence of what cannot be, such as too
     little memory on the GPUs.
   - Checked are the distribution, systemd, GPUs on the PCI bus, model directories, ports and free
@@ -124,8 +123,6 @@ attributes:
   idempotent:
     description: Running it again changes nothing.
     support: full
-notes:
-  - Needs the facts C(distribution), C(distribution_version) and C(service_mgr).
 seealso:
   - module: baremetal.vllm.validate_inventory
 """

@@ -81,7 +81,7 @@ needs:
       type: list
       elements: path
 needs_facts:
-  description: Variables that only facts of the host can give, which are gathered then.
+  description: Variables that refer to C(ansible_facts), which the host is asked for then.
   returned: success
   type: list
   elements: str

@@ -107,7 +107,8 @@ def _check_single_values(hostname: str, values: Variables) -> list[str]:
                 # An address may carry a password before its @.
                 report(name, f"is {shown(item, '@' in str(item))}; it must be {words}.")
     for name in ADDRESSES:
-        if values.get(name) and not _is_address(values[name]):
+        unset = name == "vllm_address" and values.get(name) == ""
+        if name in values and not unset and not _is_address(values[name]):
             report(name, f"is {shown(values[name])}; it must be an IP address.")
     if "vllm_address" in values and _is_address(values["vllm_address"]):
         address = ipaddress.ip_address(values["vllm_address"])

@@ -58,9 +58,9 @@ class RoleInterfaces:
 class HostVariables(Mapping[str, Any]):
     """Variables of one host with a role's prefix, templated when they are asked for.
 
-    A variable that only facts can give (it refers to ``ansible_facts``, itself or through another
-    variable) is left out while there are none, and named in ``waiting``. What cannot be templated
-    for another reason is left out too and is told in ``errors``.
+    A variable that refers to ``ansible_facts``, itself or through another variable, is named in
+    ``waiting``, as its value without facts may be another one, and is left out if it has none. What
+    cannot be templated for another reason is left out too and is told in ``errors``.
     """
 
     def __init__(self, interfaces: RoleInterfaces, raw: Mapping[str, Any], templar: Any) -> None:
@@ -75,12 +75,12 @@ class HostVariables(Mapping[str, Any]):
         if self._values is None:
             self._values = {}
             for name in self._names:
+                if needs_facts := self._needs_facts(self._raw[name]):
+                    self.waiting.append(name)
                 try:
                     self._values[name] = plain(self._templar.template(self._raw[name]))
                 except AnsibleError as error:
-                    if self._needs_facts(self._raw[name]):
-                        self.waiting.append(name)
-                    else:
+                    if not needs_facts:
                         detail = "" if _SECRETS.search(name) else f" ({_first_line(error)})"
                         self.errors[name] = f"cannot be templated{detail}; mend its template."
         return self._values

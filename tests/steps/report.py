@@ -123,7 +123,7 @@ class Report:
                     output, failed = f"{error}\n", True
                 ended(Result(part, command.step, time.monotonic() - began, not failed), output)
 
-        thread = threading.Thread(target=run)
+        thread = threading.Thread(target=run, daemon=True)  # it ends with the program
         thread.start()
         return thread
 

@@ -59,7 +59,7 @@ def commands(core: Core, pythons: Collection[str]) -> list[Command]:
         return Command(f"ansible-test {step}", ("ansible-test", *arguments), tree, env)
 
     sanity = command(f"sanity, ansible-core {core.release}", *SANITY)
-    # The part `unit` has run the tests with the oldest core on its controllers' Python; its sanity
+    # The part `unit` runs the tests with the oldest core on its controllers' Python; its sanity
     # tests import every module on the hosts' Pythons with both.
     python = HOSTS_PYTHON if core == OLDEST else core.python
     step = f"units, ansible-core {core.release}, Python {python}"

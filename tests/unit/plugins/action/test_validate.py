@@ -135,9 +135,12 @@ def test_every_host_tells_all_its_problems(tmp_path: Path, validate: dict[str, A
 
 def test_variables_that_want_facts_are_named(tmp_path: Path, validate: dict[str, Any]) -> None:
     told = {"register": "checked", "failed_when": "checked.needs_facts != expected"}
-    asked = {"vllm_address": "{{ ansible_facts['eth1']['ipv4']['address'] }}"}
     assert play(tmp_path, validate | told, expected=[])[0] == 0
-    assert play(tmp_path, validate | told, expected=["vllm_address"], **asked)[0] == 0
+    fact = "ansible_facts['eth1']['ipv4']['address']"
+    # The second has a value without facts, too, and the third through another variable.
+    for address in (f"{{{{ {fact} }}}}", f"{{{{ {fact} | default('') }}}}", "{{ own }}"):
+        asked = {"vllm_address": address, "own": f"{{{{ {fact} }}}}"}
+        assert play(tmp_path, validate | told, expected=["vllm_address"], **asked)[0] == 0
 
 
 def test_a_bundle_without_what_a_host_wants_is_refused(

@@ -14,6 +14,7 @@ import socketserver
 import threading
 import typing as t
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
@@ -157,6 +158,17 @@ def test_an_error_of_a_thread_is_not_swallowed(
     reader = host_state.Reader({**NOTHING, "packages": ["a"]}, str(tmp_path), str(tmp_path / "no"))
     with pytest.raises(ValueError, match="not enough values"):
         reader.read()
+
+
+def test_a_host_without_route_or_source_has_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    sender = mock.MagicMock()
+    sender.__enter__.return_value = sender
+    monkeypatch.setattr(host.socket, "socket", lambda *_kind: sender)
+    for name, expected in (("192.0.2.7", "192.0.2.7"), ("0.0.0.0", None)):
+        sender.getsockname.return_value = (name, 40000)
+        assert host.default_address() == expected
+    sender.connect.side_effect = OSError("Network is unreachable")
+    assert host.default_address() is None
 
 
 def test_what_runs_the_host_is_named(tmp_path: Path) -> None:

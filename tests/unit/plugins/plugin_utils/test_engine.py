@@ -19,14 +19,12 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils import _engine
 FACTS = {
     "distribution": "Debian",
     "distribution_version": "13.1",
-    "distribution_major_version": "13",
     "architecture": "x86_64",
 }
-BOOKWORM = FACTS | {"distribution_version": "12.5", "distribution_major_version": "12"}
+BOOKWORM = FACTS | {"distribution_version": "12.5"}
 NOBLE = FACTS | {
     "distribution": "Ubuntu",
     "distribution_version": "24.04",
-    "distribution_major_version": "24",
 }
 SETTINGS: dict[str, Any] = {
     "source": "docker",

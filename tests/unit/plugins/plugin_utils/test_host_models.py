@@ -8,6 +8,7 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils._models import (
     asked,
     decide,
     disk_needs,
+    expected,
     extra_directories,
 )
 
@@ -31,6 +32,22 @@ def decided(
     found: dict[str, Any] | None = None, listings: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     return decide({GPT: GPT}, {GPT: found} if found else {}, listings or {}, STORE)[GPT]
+
+
+def test_what_is_to_come_is_said_once_for_each_copy() -> None:
+    one = {
+        "name": "openai/gpt-oss-20b",
+        "commit": "6cee5e81ee83917806bbde320786a8fb61efebee",
+        "directory": "/store/one",
+        "missing": True,
+        "bytes": 13 * 2**30,
+        "fetch_bytes": 2**30,
+    }
+    there = {**one, "directory": "/store/two", "missing": False}
+    assert expected({"a": one, "b": one, "c": there}, "/store", 5 * 2**30) == [
+        "openai/gpt-oss-20b at 6cee5e81ee83: 1.00 of 13.00 GiB are still to come;"
+        " 5.0 GiB are free in /store"
+    ]
 
 
 def test_models_of_a_host_with_their_pins() -> None:

@@ -172,6 +172,7 @@ def test_what_is_allowed(changes: dict[str, Any]) -> None:
         ),
         ({"vllm_api_key": "0" * 64}, "vllm_api_key is a placeholder that everyone knows"),
         ({"vllm_api_key": "abc123"}, "vllm_api_key has fewer than 32 characters"),
+        ({"edge_listen_address": ""}, "edge_listen_address is ''; it must be an IP address."),
         ({"vllm_address": "0.0.0.0"}, "vllm_address is 0.0.0.0; it must be one IPv4 address"),
         ({"vllm_address": "2001:db8::1"}, "vllm_address is 2001:db8::1; it must be one IPv4"),
         (
