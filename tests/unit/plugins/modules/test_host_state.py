@@ -600,9 +600,10 @@ def test_an_image_knows_whether_it_has_its_local_name(
     assert image(engine, reference, {reference: {**IMAGE, **changes}}) == expected
 
 
-def test_a_local_name_that_another_image_has_does_not_count(engine: Engine) -> None:
-    other = {**IMAGE, "RepoDigests": ["vllm/vllm@sha256:" + "3c" * 32]}
-    assert image(engine, REFERENCE, {LOCAL: other}) == (DIGEST, "")
+def test_a_local_name_counts_whatever_other_registries_call_the_image(engine: Engine) -> None:
+    """The same layers may have been pushed elsewhere, packed in another way."""
+    elsewhere = {**IMAGE, "RepoDigests": ["mirror.example/vllm@sha256:" + "3c" * 32]}
+    assert image(engine, REFERENCE, {LOCAL: elsewhere}) == (DIGEST, LOCAL)
 
 
 @pytest.mark.parametrize("directories", [[], None])

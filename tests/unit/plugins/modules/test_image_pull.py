@@ -241,12 +241,12 @@ def test_an_image_that_was_loaded_is_found_by_its_local_name(pull, engine):
     assert (result["id"], result["digest"], result["local"]) == (IMAGE["Id"], BY_DIGEST, LOCAL)
 
 
-def test_a_local_name_that_another_image_has_is_no_proof(pull, engine):
-    other = {"Id": "sha256:4d", "RepoDigests": [BY_DIGEST.replace("1a", "2b")]}
-    engine.images[LOCAL] = {**IMAGE, **other}
-    engine.pulled = {BY_DIGEST: dict(UNNAMED)}
-    assert pull()["id"] == IMAGE["Id"]
-    assert engine.named == [(IMAGE["Id"], LOCAL)]
+def test_a_local_name_counts_whatever_other_registries_call_the_image(pull, engine):
+    elsewhere = {"Id": "sha256:4d", "RepoDigests": [BY_DIGEST.replace("1a", "2b")]}
+    engine.images[LOCAL] = {**IMAGE, **elsewhere}
+    result = pull()
+    assert not result["changed"]
+    assert result["id"] == "sha256:4d"
 
 
 def test_of_several_digests_the_one_that_has_its_name_is_kept(pull, engine):
@@ -322,7 +322,7 @@ def test_an_absent_tag_is_pulled(pull, engine):
 
 
 def test_an_image_without_the_promised_digest_is_refused(pull, engine):
-    engine.pulled = {BY_DIGEST: {**IMAGE, "RepoDigests": [BY_DIGEST.replace("1a", "2b")]}}
+    engine.pulled = {BY_DIGEST: {**UNNAMED, "RepoDigests": [BY_DIGEST.replace("1a", "2b")]}}
     result = pull()
     assert result["failed"]
     assert "does not carry that digest" in result["msg"]
