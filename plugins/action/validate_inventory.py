@@ -61,7 +61,16 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             result["needs_facts"] = own.waiting
             result["image"] = pinned_image(own.get("vllm_image", ""), pins)
             result["models"] = asked(instances, pins)
+            result["source"] = _source(own)
         return result
+
+
+def _source(own: HostVariables) -> dict[str, Any]:
+    """Where a host's models come from; nothing where a bundle has them."""
+    if own.get("bundle_directory"):
+        return {}
+    names = ("provider", "endpoint", "exclude")
+    return {name: own[f"model_store_{name}"] for name in names if f"model_store_{name}" in own}
 
 
 def _not_in_bundle(hostname: str, own: HostVariables, instances: list[Any]) -> list[str]:

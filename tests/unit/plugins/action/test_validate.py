@@ -143,6 +143,14 @@ def test_variables_that_want_facts_are_named(tmp_path: Path, validate: dict[str,
         assert play(tmp_path, validate | told, expected=["vllm_address"], **asked)[0] == 0
 
 
+def test_the_source_of_the_models_is_told(tmp_path: Path, validate: dict[str, Any]) -> None:
+    told = {"register": "checked", "failed_when": "checked.source != expected"}
+    asked = {"model_store_provider": "http", "model_store_endpoint": "https://{{ name }}.example"}
+    expected = {"provider": "http", "endpoint": "https://a.example", "exclude": []}
+    asked |= {"name": "a", "model_store_exclude": []}
+    assert play(tmp_path, validate | told, expected=expected, **asked)[0] == 0
+
+
 def test_a_bundle_without_what_a_host_wants_is_refused(
     tmp_path: Path, validate: dict[str, Any]
 ) -> None:
