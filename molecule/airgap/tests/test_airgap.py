@@ -59,6 +59,19 @@ def test_packages_came_from_the_bundle(content: dict[str, Any]) -> None:
         assert host.package(package).version in known[package]
 
 
+def test_packages_that_a_killed_run_left_half_copied_are_mended(content: dict[str, Any]) -> None:
+    host = lab_host(CUT_OFF)
+    there = "/var/lib/vllm-bundle/packages"
+    listing = f"cd {there} && sha256sum *.deb"
+    before = host.check_output(listing)
+    host.check_output(f"cd {there} && truncate -s 100 nginx_*.deb && rm containerd_*.deb")
+    host.check_output(f"rm {there}.sha256")
+    run = playbook("site")
+    assert run.code == 0, run.output
+    assert host.check_output(listing) == before
+    assert playbook("site").recap(CUT_OFF)["changed"] == 0
+
+
 def test_nothing_of_the_transfer_is_left() -> None:
     left = lab_host(CUT_OFF).check_output("ls /var/lib/vllm-bundle")
     assert left.split() == ["apt.conf", "packages", "packages.sha256"]
