@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright (c) 2026 baremetal.vllm contributors
-"""A host that was provisioned from a bundle, without a network, beside one that had one."""
+"""Hosts that were provisioned from a bundle, without a network, beside one that had one."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from conftest import ROOT, Scenario, lab_host, playbook
 
 BUNDLE = ROOT / ".cache/airgap/bundle"
 CUT_OFF, CONNECTED = "gpu1", "gpu2"
+VENDORS = "l4"
+"""Cut off, too, with driver, Docker and toolkit of the vendors."""
+DRIVER = "580.178.04"
 
 
 @pytest.fixture(scope="module")
@@ -24,16 +27,25 @@ def content() -> dict[str, Any]:
     return found
 
 
-def test_host_has_no_network() -> None:
-    host = lab_host(CUT_OFF)
+@pytest.mark.parametrize("name", [CUT_OFF, VENDORS])
+def test_host_has_no_network(name: str) -> None:
+    host = lab_host(name)
     assert host.check_output("ip -4 route show default") == ""
     assert "docker" in host.check_output("ip -brief link")
 
 
 def test_real_engine_answers_on_it() -> None:
     assert playbook("verify").code == 0
-    for host in (CUT_OFF, CONNECTED):
+    for host in (CUT_OFF, VENDORS, CONNECTED):
         assert lab_host(host).service("vllm@one").is_running
+
+
+def test_driver_of_the_bundle_runs_and_containers_have_the_gpu() -> None:
+    host = lab_host(VENDORS)
+    assert host.check_output("cat /sys/module/nvidia/version") == DRIVER
+    listed = "nvidia-smi --list-gpus"
+    assert "NVIDIA L4" in host.check_output(listed)
+    assert host.check_output(f"docker exec vllm-one {listed}") == host.check_output(listed)
 
 
 def test_releases_of_both_hosts_are_the_same_bytes() -> None:
@@ -52,11 +64,25 @@ def test_weights_are_the_same_bytes(content: dict[str, Any]) -> None:
     assert stores[0] == stores[1]
 
 
-def test_packages_came_from_the_bundle(content: dict[str, Any]) -> None:
-    host = lab_host(CUT_OFF)
+@pytest.mark.parametrize(
+    ("name", "packages"),
+    [
+        (CUT_OFF, ["docker.io", "nginx"]),
+        (VENDORS, ["docker-ce", "nvidia-driver-cuda", "nvidia-container-toolkit-base", "nginx"]),
+    ],
+)
+def test_packages_came_from_the_bundle(
+    content: dict[str, Any], name: str, packages: list[str]
+) -> None:
+    host = lab_host(name)
     known = content["packages"]["debian-12"]["packages"]
-    for package in ("docker.io", "nginx"):
+    for package in packages:
         assert host.package(package).version in known[package]
+    sources = host.check_output("grep -rlE '^(URIs:|deb) .*(http|file)' /etc/apt/sources.list*")
+    assert sources.split() == [
+        "/etc/apt/sources.list",
+        "/etc/apt/sources.list.d/baremetal-vllm-bundle.sources",
+    ]
 
 
 def test_packages_that_a_killed_run_left_half_copied_are_mended(content: dict[str, Any]) -> None:
