@@ -101,11 +101,11 @@ models:
   sample: {openai/gpt-oss-20b: openai/gpt-oss-20b@6cee5e81ee83917806bbde320786a8fb61efebee}
 source:
   description:
-    - C(model_store_provider), C(model_store_endpoint) and C(model_store_exclude), by their last word.
-      Empty for a host that has C(bundle_directory).
+    - C(model_store_provider), C(model_store_endpoint) and C(model_store_exclude), by their last
+      word. Empty for a host that has C(bundle_directory).
   returned: success
   type: dict
-  sample: {provider: huggingface, endpoint: "https://huggingface.co", exclude: [original/*, metal/*]}
+  sample: {provider: huggingface, endpoint: "https://huggingface.co", exclude: [original/*]}
 msg:
   description: How many problems there are, then one line for each.
   returned: failure
