@@ -40,7 +40,7 @@ class FakeRegistry:
     :param blobs: digest -> content, of every repository.
     :param cuts: for the next answers with a blob, after how many bytes the connection breaks off.
     :param elsewhere: address that blobs are had from, by a redirect; empty for this one itself.
-    :param lifetime: how many requests a token is good for; 0 for any number.
+    :param lifetime: how many requests the first token is good for; 0 for any number.
     :param models: "org/name" -> revision -> commit.
     :param authentication: "" for none, "Basic" or "Bearer".
     :param user: the one "name:password" that is let in; empty lets everybody have a token.
@@ -66,7 +66,8 @@ class FakeRegistry:
     requests: list[Request] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.uses = 0  # of the token
+        self.tokens = 0  # that were given
+        self.uses = 0  # of the first
         handler = type("Handler", (_Handler,), {"fake": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
@@ -138,7 +139,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.fake.user and asked.authorization != _basic(self.fake.user):
             self._send(401)
             return
-        self.fake.uses = 0
+        self.fake.tokens += 1
         token = f"{asked.query.get('service')} {asked.query.get('scope')}"
         self._send(200, {}, json.dumps({"token": base64.b64encode(token.encode()).decode()}))
 
@@ -150,7 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
         token = base64.b64encode(f"lab {scope}".encode()).decode()
         expected = {"": "", "Basic": _basic(fake.user), "Bearer": f"Bearer {token}"}
         fake.uses += asked.authorization != ""
-        expired = fake.lifetime and fake.uses > fake.lifetime
+        expired = fake.lifetime and fake.tokens <= 1 and fake.uses > fake.lifetime
         if asked.authorization != expected[fake.authentication] or expired:
             realm = fake.realm or f"{fake.url}/token"
             details = {
