@@ -573,6 +573,7 @@ class TestFetch:
                 env=environment,
                 capture_output=True,
                 text=True,
+                check=False,
             )
             assert done.returncode == 0, done.stdout + done.stderr
         assert "3 newly installed" in done.stdout
@@ -603,10 +604,8 @@ def signer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str
     made = ["--passphrase", "", "--quick-generate-key", "vendor", "ed25519", "sign", "never"]
     subprocess.run([*gpg, *made], check=True, capture_output=True)
     listed = subprocess.check_output([*gpg, "--with-colons", "--list-keys"], text=True)
-    fingerprint = next(
-        line.split(":")[9] for line in listed.splitlines() if line.startswith("fpr:")
-    )
-    yield home, fingerprint
+    fingerprints = [line.split(":")[9] for line in listed.splitlines() if line.startswith("fpr:")]
+    yield home, fingerprints[0]
     subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=False)
 
 

@@ -48,15 +48,16 @@ REACHES = {"source", "prerequisites", "optional"}
 
 def plans(
     bundled: bool,
-    facts: dict[str, Any] = FACTS,
-    state: dict[str, Any] = STATE,
+    facts: dict[str, Any] | None = None,
+    state: dict[str, Any] | None = None,
     **sources: str,
 ) -> dict[str, dict[str, Any]]:
     settings = {
         role: {**COMMON, **own, **({"source": sources[role]} if role in sources else {})}
         for role, own in ROLES.items()
     }
-    return provision(facts, state, None, [{"gpus": "all"}], settings, bundled=bundled).plans
+    host = (facts or FACTS, state or STATE, None)
+    return provision(*host, [{"gpus": "all"}], settings, bundled=bundled).plans
 
 
 @pytest.mark.parametrize("facts", [FACTS, UBUNTU])
