@@ -84,7 +84,7 @@ attributes:
     support: full
 notes:
   - Proxies are taken from the environment (C(https_proxy), C(no_proxy)).
-  - Docker Hub counts the question towards the rate limit, as it does a pull.
+  - Docker Hub may count the question towards its rate limit, as it does a pull.
 seealso:
   - module: baremetal.vllm.image_pull
   - module: baremetal.vllm.model_source
