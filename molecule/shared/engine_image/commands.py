@@ -11,9 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-
-class LabError(Exception):
-    """One sentence: what is wrong and how to mend it."""
+from lab.error import LabError
 
 
 def run(*command: str, stdin: IO[bytes] | None = None) -> str:

@@ -13,6 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from lab import engine
+
 from .commands import LabError, run
 
 HERE = Path(__file__).resolve().parent
@@ -82,8 +84,6 @@ def _require() -> None:
         raise LabError("the engine image is built with debootstrap, which needs root: use sudo")
     if platform.machine() != "x86_64":
         raise LabError(f"the engine image is pinned for x86_64, this is {platform.machine()}")
-    if not shutil.which("debootstrap"):
-        raise LabError("debootstrap is missing: apt-get install debootstrap")
     CACHE.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(CACHE).free / 2**30
     if free < FREE_GIB:
@@ -91,6 +91,8 @@ def _require() -> None:
             f"{free:.1f} GiB are free in {CACHE}, building the engine image takes {FREE_GIB}: "
             "make room there"
         )
+    if not engine.which("debootstrap"):
+        engine.install("debootstrap")
 
 
 def debian_mirror() -> str:
@@ -113,7 +115,9 @@ def _install(tree: Path, site: Path) -> None:
     command = ["debootstrap", "--variant=minbase", f"--include={','.join(DEBIAN_PACKAGES)}"]
     command += [SUITE, str(tree), debian_mirror()]
     with log.open("wb") as stream:
-        debootstrap = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
+        debootstrap = subprocess.Popen(
+            command, env=engine.system_environment(), stdout=stream, stderr=subprocess.STDOUT
+        )
         try:
             _pip(site)
         except BaseException:

@@ -86,10 +86,11 @@ def which(program: str) -> str | None:
 
 
 def install(*packages: str) -> None:
-    """Install Debian packages on this machine."""
+    """Install Debian packages on this machine; waits for another apt, at most five minutes."""
+    apt = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300"]
     commands = [
-        ["apt-get", "-qq", "update"],
-        ["apt-get", "-qq", "-y", "install", "--no-install-recommends", *packages],
+        [*apt, "update"],
+        [*apt, "-y", "install", "--no-install-recommends", *packages],
     ]
     for command in commands:
         done = subprocess.run(
