@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import subprocess
@@ -33,9 +34,11 @@ def ensure(client: Any) -> dict[str, Any]:
     """
     registry.ensure_network(client)
     root, described = _built()
-    container = _find(client)
+    # Every checkout makes keys of its own: the recipe alone does not tell whose server this is.
+    content = hashlib.sha256(json.dumps([build.digest(), described]).encode()).hexdigest()
+    container = _find(client, content)
     if container is None:
-        container = _create(client, root)
+        container = _create(client, root, content)
     if container.status != "running":
         container.start()
         container.reload()
@@ -117,7 +120,7 @@ def _image() -> str:
     return images.base(settings.HUB_SUITE)
 
 
-def _find(client: Any) -> Any:
+def _find(client: Any, content: str) -> Any:
     """The server's container, unless it is missing or made from something else."""
     import docker.errors  # type: ignore[import-untyped,unused-ignore]
 
@@ -126,30 +129,30 @@ def _find(client: Any) -> Any:
     except docker.errors.NotFound:
         return None
     made_from = container.attrs["Config"]
-    content = made_from["Labels"].get(_LABEL)
-    if (made_from["Image"], made_from["Cmd"], content) == (_image(), _command(), build.digest()):
+    labelled = made_from["Labels"].get(_LABEL)
+    if (made_from["Image"], made_from["Cmd"], labelled) == (_image(), _command(), content):
         return container
     container.remove(force=True)
     return None
 
 
-def _create(client: Any, root: Path) -> Any:
+def _create(client: Any, root: Path, content: str) -> Any:
     container = client.containers.create(
         _image(),
         _command(),
         name=settings.VENDOR,
         hostname=settings.VENDOR_ALIAS,
         init=True,
-        labels={settings.LABEL: settings.SHARED, _LABEL: build.digest()},
+        labels={settings.LABEL: settings.SHARED, _LABEL: content},
         network=settings.NETWORK,
         networking_config={
             settings.NETWORK: client.api.create_endpoint_config(aliases=[settings.VENDOR_ALIAS])
         },
     )
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w") as tar:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
         tar.add(root, arcname=_DIRECTORY.lstrip("/"))
-    container.put_archive("/", content.getvalue())
+    container.put_archive("/", packed.getvalue())
     return container
 
 
