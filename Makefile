@@ -15,26 +15,30 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 .PHONY: help
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 .PHONY: demo
 demo: doctor venv ## Build the lab, provision it with site.yml, stream an answer through the edge
 	@$(BIN)/python molecule/shared/demo.py
 
 .PHONY: test
-test: doctor venv ## Lint, unit tests, ansible-test, the demo and Molecule on the lab
+test: doctor venv ## Lint, unit tests, ansible-test, the edge, the demo and Molecule on the lab
 	@$(BIN)/python tests/run.py
 
 .PHONY: test-all
 test-all: doctor venv ## `make test` and what takes long: drivers, engines and toolkits on lab hosts
 	@$(BIN)/python tests/run.py --all
 
-.PHONY: lab lint unit sanity build engine molecule
-lab lint unit sanity build: venv ## One part of `make test`
+.PHONY: lab lint unit sanity build edge edge-scan engine molecule
+lab lint unit sanity build edge edge-scan: venv ## One part of `make test`
 	@$(BIN)/python tests/run.py $@
 
 engine molecule slow: venv ## One part that runs on the lab
 	@$(BIN)/python tests/run.py lab $@
+
+.PHONY: edge-benchmark
+edge-benchmark: venv ## Measure what nginx costs and keeps, on loopback, in two minutes
+	@PYTHONPATH=tests:tests/edge $(BIN)/python -m edge_benchmark
 
 .PHONY: clean
 clean: venv ## Remove every container, volume, network and image that the project made

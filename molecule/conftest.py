@@ -38,6 +38,7 @@ class Scenario:
     instance: str = "gpt-oss-tiny"
     port: int = 8000
     edge_port: int = 8080
+    edge_scheme: str = "http"
     listens_on_loopback: bool = False
     state_directory: str = "/var/lib/vllm"
     config_directory: str = "/etc/vllm"
@@ -76,6 +77,7 @@ SCENARIOS = {
         instance="tiny-alternative",
         port=8011,
         edge_port=8081,
+        edge_scheme="https",
         listens_on_loopback=True,
         state_directory="/srv/vllm-state",
         config_directory="/etc/vllm-alternative",
@@ -99,6 +101,13 @@ SCENARIOS = {
         ("gpu1", "gpu2"),
         instance="one",
         listens_on_loopback=True,
+    ),
+    "edge": Scenario(
+        "molecule/edge/inventory",
+        ("gpu1", "gpu2"),
+        ("front1", "front2"),
+        edge_port=8443,
+        edge_scheme="https",
     ),
     "host": Scenario("molecule/host/inventory", ("l4", "h100", "b200", "spare"), ()),
 }

@@ -7,7 +7,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from steps import build, demo, engine, lab, lint, molecule, sanity, unit
+from steps import build, demo, edge, engine, lab, lint, molecule, sanity, unit
 from steps.report import Report
 
 PARTS = {
@@ -16,12 +16,14 @@ PARTS = {
     "sanity": sanity.run,
     "build": build.run,
     "unit": unit.run,
+    "edge": edge.run,
     "engine": engine.run,
     "demo": demo.run,
     "molecule": molecule.run,
 }
 # Not in `make test`, which a person waits for.
 SLOW = {
+    "edge-scan": edge.run_scan,
     "slow": molecule.run_slow,
 }
 

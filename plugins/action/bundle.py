@@ -52,6 +52,7 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import (
     is_present,
     split_image,
 )
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._inventory_edge import served_names
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._pins import pinned_image
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._progress_display import (
     ProgressDisplay,
@@ -121,8 +122,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         gpu_hosts = groups.get("gpu_hosts", [])
         images: dict[str, dict[str, Any]] = {}
         settings: list[dict[str, Any]] = []
-        for host in dict.fromkeys([*gpu_hosts, *groups.get("edge_hosts", [])]):
-            own = HostVariables(interfaces, task_vars["hostvars"].raw_get(host), self._templar)
+        edges = groups.get("edge_hosts") or gpu_hosts
+        hosts = {
+            host: HostVariables(interfaces, task_vars["hostvars"].raw_get(host), self._templar)
+            for host in dict.fromkeys([*gpu_hosts, *groups.get("edge_hosts", [])])
+        }
+        served = {host: served_names(hosts[host]) for host in gpu_hosts}
+        for host, own in hosts.items():
+            fronts = gpu_hosts if groups.get("edge_hosts") else [host]
             instances = [
                 each
                 for each in (own.get("vllm_instances", []) if host in gpu_hosts else [])
@@ -136,7 +143,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             asked = {
                 "gpu_host": host in gpu_hosts,
                 "wants_gpus": wants_gpus(instances),
-                "edge": host in (groups.get("edge_hosts") or gpu_hosts),
+                "edge": host in edges,
+                "several_models": len({name for front in fronts for name in served[front]}) > 1,
+                "tls": own.get("edge_tls", "none"),
+                "shares_address": bool(own.get("edge_vip_address")),
                 "roles": {
                     role: {
                         name.removeprefix(f"{role}_"): value

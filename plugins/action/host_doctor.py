@@ -16,7 +16,11 @@ from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.baremetal.vllm.plugins.action.gpu_info import controller_library
-from ansible_collections.baremetal.vllm.plugins.plugin_utils import _doctor, _doctor_report
+from ansible_collections.baremetal.vllm.plugins.plugin_utils import (
+    _doctor,
+    _doctor_edge,
+    _doctor_report,
+)
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._doctor_findings import (
     SEVERITIES,
     Commands,
@@ -157,12 +161,11 @@ def _settings(
     groups = task_vars.get("groups") or {}
     host = task_vars["inventory_hostname"]
     edge = host in (groups.get("edge_hosts") or groups.get("gpu_hosts") or [])
-    edge_port = int(variables.get("edge_port", 8080)) if edge else None
+    edge_ports = _edge_ports(variables) if edge else {}
     ports = {_port(each): f"the instance {each['name']}" for each in instances}
     addresses = dict.fromkeys(ports, _listen_address(variables, groups, host))
-    if edge_port is not None:
-        ports[edge_port] = "the edge"
-        addresses[edge_port] = str(variables.get("edge_listen_address") or "")
+    ports |= edge_ports
+    addresses |= dict.fromkeys(edge_ports, str(variables.get("edge_listen_address") or ""))
     sources = {
         "docker": ("docker_engine_source", "docker"),
         "driver": ("nvidia_driver_source", "nvidia"),
@@ -175,13 +178,23 @@ def _settings(
         instances=[str(each["name"]) for each in instances],
         ports=ports,
         addresses=addresses,
-        edge_port=edge_port,
+        edge_ports=list(edge_ports),
+        certificate=_doctor_edge.certificate_of(variables) if edge else None,
+        shares_address=edge and bool(variables.get("edge_vip_address")),
         managed=[part for part, (name, vendor) in sources.items() if variables.get(name) == vendor],
         by_hand=[part for part in sources if variables.get(sources[part][0]) == _BY_HAND],
         guard=bool(variables.get("host_tuning_guard", True)),
         vllm_release=str(variables.get("vllm_release", "")),
         commands=commands,
     )
+
+
+def _edge_ports(variables: Mapping[str, Any]) -> dict[int, str]:
+    """Port -> what it is for."""
+    ports = {int(variables.get("edge_port", 8080)): "the edge"}
+    if variables.get("edge_tls") == "acme":
+        ports[int(variables.get("edge_acme_port", 80))] = "the ACME challenges of the edge"
+    return ports
 
 
 def _listen_address(variables: Mapping[str, Any], groups: Mapping[str, Any], host: str) -> str:

@@ -14,6 +14,10 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils._bundle import (
     read,
     unfit,
 )
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._certificates import (
+    check_certificate,
+)
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._edge_vip import check_edge_vip
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._host import check_host
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._instance_plans import plan_on
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import HostPlans
@@ -56,6 +60,22 @@ _ARGUMENTS: dict[str, Any] = {
     "models": {"type": "dict", "default": {}},
     "listings": {"type": "dict", "default": {}},
     "models_directory": {"type": "path", "default": ""},
+    "certificate": {
+        "type": "dict",
+        "options": {
+            "tls": {"type": "str", "required": True},
+            "certificate": {"type": "path", "required": True},
+            "names": {"type": "list", "elements": "str", "default": []},
+            "authority": {"type": "str", "default": ""},
+        },
+    },
+    "edge_vip": {
+        "type": "dict",
+        "options": {
+            "address": {"type": "str", "required": True},
+            "interface": {"type": "str", "default": ""},
+        },
+    },
     "disk_needs": {
         "type": "list",
         "elements": "dict",
@@ -100,10 +120,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             planned=planned,
             coming=coming,
         )
+        unserved, ending = _certificate(arguments, state)
+        unheld, interface = _edge_vip(arguments, state)
+        problems += [f"{hostname}: {problem}" for problem in [*unserved, *unheld]]
         problems += [f"{hostname}: {problem}" for problem in _unfit(arguments, state, below)]
         missing = below.missing if arguments["provision"] == "after" else []
         problems += [f"{hostname}: {problem}" for problem in below.problems or missing]
-        warnings = [f"{hostname}: {note}" for note in [*planned.notes, *below.notes]]
+        warnings = [f"{hostname}: {note}" for note in [*planned.notes, *below.notes, *ending]]
         result |= {"warnings": warnings} if warnings else {}
         if problems:  # a person reads the sentences and not the plans above them
             after = arguments["provision"] == "after"
@@ -118,6 +141,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             "models": models,
             "planned": "driver" not in coming,
             "provision": below.as_json(),
+            "edge_vip_interface": interface,
         }
 
     def _provision(
@@ -161,6 +185,18 @@ def _unfit(arguments: dict[str, Any], state: dict[str, Any], below: Provision) -
         return unfit(directory, read(directory), state["platform"], below.plans)
     except BundleError as error:
         return [str(error)]
+
+
+def _certificate(arguments: dict[str, Any], state: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """What is wrong with the certificate of the edge, and what should be known of it."""
+    wanted = arguments["certificate"]
+    return check_certificate(state, plain(wanted)) if wanted else ([], [])
+
+
+def _edge_vip(arguments: dict[str, Any], state: dict[str, Any]) -> tuple[list[str], str]:
+    """What keeps the host from holding the virtual address, and its interface."""
+    wanted = arguments["edge_vip"]
+    return check_edge_vip(state, plain(wanted)) if wanted else ([], "")
 
 
 def _planned(

@@ -77,7 +77,8 @@ _value:
       type: list
       elements: dict
     endpoints:
-      description: Name, address, port and whether edges may use it, for every wanted engine.
+      description:
+        - Name, served name, address, port and whether edges may use it, for every wanted engine.
       type: list
       elements: dict
     directories:

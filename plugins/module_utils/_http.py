@@ -21,6 +21,8 @@ import time
 import urllib.parse
 from collections.abc import Iterator
 
+from ansible_collections.baremetal.vllm.plugins.module_utils._certificate import PARTIAL_CHAIN
+
 ANSWER_LIMIT = 4 * 1024 * 1024
 """Bytes read of an answer; /metrics of a busy vLLM has about 0.3 MiB."""
 
@@ -76,11 +78,17 @@ class Address:
     port: int = 0
     tls: bool = False
     socket_path: str = ""
+    server_name: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name that the server is asked under, and that its certificate must have."""
+        return self.server_name or self.host
 
     @property
     def authority(self) -> str:
         """The value of the Host header."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        host = f"[{self.name}]" if ":" in self.name else self.name
         return f"{host}:{self.port}" if self.port else host
 
 
@@ -139,6 +147,9 @@ def tls_context(validate_certs: bool, ca_path: str | None) -> ssl.SSLContext:
         raise ValueError(
             f"ca_path {ca_path!r} cannot be used: {reason}; give a PEM file or a directory of them."
         ) from None
+    if ca_path:
+        # The server's own certificate will do, too, whoever has signed it.
+        context.verify_flags |= ssl.VerifyFlags(PARTIAL_CHAIN)
     if not validate_certs:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -212,7 +223,7 @@ class Client:
         if self._tls:
             watch.sock = self._tls.wrap_socket(
                 watch.sock,
-                server_hostname=self.address.host,
+                server_hostname=self.address.name,
                 # The watch has to know the new socket before anything is waited for.
                 do_handshake_on_connect=False,
             )

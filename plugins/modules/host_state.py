@@ -84,6 +84,23 @@ options:
     choices: [size, full]
     default: size
     version_added: 0.3.0
+  certificates:
+    description:
+      - Certificates of servers, and whether they can be served with. Nothing of a private key is
+        returned.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      certificate:
+        description: PEM file that begins with the server's certificate.
+        type: path
+        required: true
+      key:
+        description: PEM file with its private key. It may be the same file.
+        type: path
+        required: true
+    version_added: 0.3.0
   ports:
     description: TCP ports for which the listening process is looked up.
     type: list
@@ -206,6 +223,28 @@ host_state:
       description: Content by path; null where there is no such file.
       type: dict
       sample: {/etc/docker/daemon.json: null}
+    certificates:
+      description:
+        - Certificate by its path. C(problem) says what keeps a server from using it, and is empty
+          where nothing does; with a problem, names and times may be unknown.
+        - Times are in seconds since the epoch; C(now) is the host's clock. C(names) are DNS names
+          and addresses. C(resolved) are the two files behind all links. C(fingerprint) is the
+          SHA-256 of the certificate.
+      type: dict
+      sample:
+        /etc/ssl/llm.pem:
+          certificate: /etc/ssl/llm.pem
+          key: /etc/ssl/llm.key
+          exists: true
+          resolved: [/etc/ssl/llm.pem, /etc/ssl/llm.key]
+          problem: ""
+          fingerprint: 9c56cc51b374c3ba189210d5b6d4bf57790d351c96c47c02190ecf1e430635ab
+          names: [llm.example.com]
+          subject: llm.example.com
+          issuer: Example CA
+          not_before: 1795326231
+          not_after: 1803102231
+          now: 1795326300
     disks:
       description:
         - Room by path. C(path) is the nearest parent that exists. C(free_bytes) is what a user
@@ -393,6 +432,7 @@ from ansible.module_utils.common.sys_info import get_distribution, get_distribut
 
 from ansible_collections.baremetal.vllm.plugins.module_utils import _host_driver as driver
 from ansible_collections.baremetal.vllm.plugins.module_utils import _host_state as host
+from ansible_collections.baremetal.vllm.plugins.module_utils._certificate import certificate_state
 from ansible_collections.baremetal.vllm.plugins.module_utils._docker_api import DEFAULT_SOCKET
 from ansible_collections.baremetal.vllm.plugins.module_utils._model_state import models
 
@@ -515,6 +555,10 @@ class Reader:
             address=host.default_address(),
             paths={path: host.path_state(path) for path in wanted["paths"]},
             read={path: host.read_text(path) for path in wanted["read"]},
+            certificates={
+                files["certificate"]: certificate_state(files["certificate"], files["key"])
+                for files in wanted["certificates"]
+            },
             disks={path: host.disk(path) for path in wanted["disks"]},
             memory=host.memory(root),
             cpus=os.cpu_count(),
@@ -535,6 +579,7 @@ def _joined(asked: t.Sequence[str], found: t.Sequence[str]) -> list[str]:
 
 
 def argument_spec() -> dict[str, t.Any]:
+    path = {"type": "path", "required": True}
     elements = {
         "packages": "str",
         "services": "str",
@@ -552,6 +597,12 @@ def argument_spec() -> dict[str, t.Any]:
     }
     return {
         **lists,
+        "certificates": {
+            "type": "list",
+            "elements": "dict",
+            "default": [],
+            "options": {"certificate": path, "key": path},
+        },
         "models_directory": {"type": "path"},
         "models_check": {"type": "str", "choices": ["size", "full"], "default": "size"},
         "gpu_users": {"type": "bool", "default": False},

@@ -94,6 +94,50 @@ options:
     type: list
     elements: int
     default: []
+  certificate:
+    description:
+      - What the edge serves TLS with; unset where this host has no edge with TLS.
+      - Refused are certificates of the operator that cannot be read, whose key is another one's,
+        that have expired or do not hold yet, that lack a name, and that systemd hides from nginx.
+        One that expires within 14 days is a warning.
+    type: dict
+    suboptions:
+      tls:
+        description: C(edge_tls) of the role C(edge).
+        type: str
+        required: true
+      certificate:
+        description: Its path, a key of C(certificates) in O(host_state).
+        type: path
+        required: true
+      names:
+        description: Names and addresses under which clients ask; C(edge_server_names).
+        type: list
+        elements: str
+        default: []
+      authority:
+        description: C(edge_acme_ca), a key of C(paths) in O(host_state); empty for none.
+        type: str
+        default: ""
+    version_added: 0.3.0
+  edge_vip:
+    description:
+      - The virtual address that this host may come to hold; unset where it is none of those hosts.
+      - Refused are the host's own address, one that none of its networks has, and a keepalived with
+        a configuration that is not of this collection.
+      - Needs C(/proc/net/route) among C(read), and keepalived's configuration and drop-in among
+        C(paths) of O(host_state).
+    type: dict
+    suboptions:
+      address:
+        description: C(edge_vip_address) of the role C(edge_vip).
+        type: str
+        required: true
+      interface:
+        description: C(edge_vip_interface); empty finds the one of the network that has the address.
+        type: str
+        default: ""
+    version_added: 0.3.0
   disk_needs:
     description: Free space that is needed.
     type: list
@@ -207,6 +251,12 @@ provision:
     parts: [engine]
     needed: []
     in_turn: false
+edge_vip_interface:
+  description: Interface on which the host would hold the address of O(edge_vip); empty without.
+  returned: success
+  type: str
+  sample: eth0
+  version_added: 0.3.0
 msg:
   description: How many problems there are, then one line for each.
   returned: failure

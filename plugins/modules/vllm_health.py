@@ -103,7 +103,14 @@ options:
     description:
       - PEM file, or directory of hashed ones, with the authorities to trust. Without it, those of
         the system.
+      - The certificate of the server itself may be among them, whoever has signed it.
     type: path
+  server_name:
+    description:
+      - Name that an https server is asked under, and that its certificate must have, where O(url)
+        has another, such as an address of loopback. Without it, the host in O(url).
+    type: str
+    version_added: 0.3.0
 """
 
 EXAMPLES = r"""
@@ -127,6 +134,13 @@ EXAMPLES = r"""
     api_key: "{{ client_key }}"
     ca_path: /etc/ssl/private-ca.pem
     timeout: 30
+
+- name: Ask an edge on its own host, as clients ask from elsewhere
+  baremetal.vllm.vllm_health:
+    url: https://127.0.0.1
+    server_name: llm.example.com
+    health_path: /healthz
+    api_key: "{{ client_key }}"
 
 - name: Watch that a busy engine still works
   baremetal.vllm.vllm_health:
@@ -200,7 +214,9 @@ msg:
   returned: on failure
 """
 
+import dataclasses
 import math
+import re
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -226,7 +242,11 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "heartbeat_window": {"type": "float", "default": 120},
     "validate_certs": {"type": "bool", "default": True},
     "ca_path": {"type": "path"},
+    "server_name": {"type": "str"},
 }
+
+
+_SERVER_NAME = re.compile(r"[A-Za-z0-9.:-]*")
 
 
 def check_parameters(params: dict[str, Any]) -> None:
@@ -239,14 +259,16 @@ def check_parameters(params: dict[str, Any]) -> None:
     path = params["health_path"]
     if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path:
         raise ValueError(f"health_path {path!r} is not a path; it must begin with /, like /health.")
+    name = params["server_name"] or ""
+    if not _SERVER_NAME.fullmatch(name):
+        raise ValueError(f"server_name {name!r} is neither a DNS name nor an IP address.")
 
 
 def build_health(params: dict[str, Any], check_mode: bool) -> Health:
     """Raise ValueError, with a sentence, for parameters that cannot be used."""
     check_parameters(params)
-    client = Client(
-        parse_url(params["url"]), params["api_key"], params["validate_certs"], params["ca_path"]
-    )
+    address = dataclasses.replace(parse_url(params["url"]), server_name=params["server_name"] or "")
+    client = Client(address, params["api_key"], params["validate_certs"], params["ca_path"])
     wanted = Wanted(
         level=params["level"],
         model=params["model"] or None,

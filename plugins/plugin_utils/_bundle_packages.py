@@ -40,7 +40,12 @@ INDEX = "Packages"
 # The module ansible.builtin.apt works with python3-apt, and would update all lists to get it.
 _EVERY_HOST = ("python3-apt",)
 _GPU_HOST = ("nftables",)  # roles/vllm/tasks/prerequisites.yml
-_EDGE = ("nginx",)  # roles/edge/vars/main.yml
+# roles/edge/vars/main.yml
+_EDGE = ("nginx",)
+_SEVERAL_MODELS = ("libnginx-mod-http-js",)
+_WITHOUT_NJS = ("ubuntu-22.04",)
+_SELF_SIGNED = ("openssl",)
+_SHARED_ADDRESS = ("keepalived", "curl")  # roles/edge_vip/vars/main.yml
 _PROVISIONED = ("driver", "engine", "toolkit")
 
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}  # dpkg's name: that of Ansible's facts
@@ -133,8 +138,9 @@ def wanted(
 
     :param system: a key of SYSTEMS.
     :param settings: one for each kind of host: ``gpu_host`` (engines may run on it),
-        ``wants_gpus``, ``edge`` (nginx runs on it), and ``roles``: role -> its variables without
-        the role's prefix.
+        ``wants_gpus``, ``edge`` (nginx runs on it), ``several_models`` (are behind its edge),
+        ``tls`` (edge_tls), ``shares_address`` (edge_vip_address is set), and ``roles``: role -> its
+        variables without the role's prefix.
     :param architecture: ``amd64`` or ``arm64``.
     :param kernels: as ``uname -r`` says them; the driver's module needs their headers.
     :raises PackagesError: the system is not supported, or the roles would refuse all of its hosts.
@@ -174,7 +180,13 @@ class _Bare:
     def problems(self) -> list[str]:
         """What the roles would refuse."""
         plans = self._plans(_STATE).values()
-        return [problem for plan in plans for problem in plan["problems"]]
+        problems = [problem for plan in plans for problem in plan["problems"]]
+        if self._system in _WITHOUT_NJS and set(_SEVERAL_MODELS) & set(self._of_roles()):
+            problems.append(
+                f"has no {', '.join(_SEVERAL_MODELS)}, by which an edge routes between several"
+                " models; give the edge another system, or serve one model."
+            )
+        return problems
 
     def installation(self, kernels: Sequence[str], notes: list[str]) -> Installation:
         plans = self._plans(_STATE)
@@ -208,7 +220,13 @@ class _Bare:
         """What roles install that decide nothing about it."""
         names = list(_EVERY_HOST)
         names += _GPU_HOST if self._settings["gpu_host"] else ()
-        names += _EDGE if self._settings["edge"] else ()
+        return names + (self._of_edge() if self._settings["edge"] else [])
+
+    def _of_edge(self) -> list[str]:
+        names = list(_EDGE)
+        names += _SEVERAL_MODELS if self._settings["several_models"] else ()
+        names += _SELF_SIGNED if self._settings["tls"] == "self_signed" else ()
+        names += _SHARED_ADDRESS if self._settings["shares_address"] else ()
         return names
 
     def _plans(self, state: Mapping[str, Any]) -> dict[str, JSON]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from ansible_collections.baremetal.vllm.plugins.plugin_utils import (
     _doctor_driver,
+    _doctor_edge,
     _doctor_gpus,
     _doctor_host,
     _doctor_log,
@@ -37,11 +38,10 @@ PACKAGES = (
 )
 SERVICES = (
     *("containerd.service", "docker.service", "nginx.service", "vllm-firewall.service"),
-    *("nvidia-persistenced.service", "nvidia-cdi-refresh.service"),
+    *("nvidia-persistenced.service", "nvidia-cdi-refresh.service", "keepalived.service"),
     *(_doctor_gpus.FABRIC_MANAGER, _tuning.CLOCK_UNIT),
 )
-_EDGE_MARK = "/etc/nginx/vllm/in_force"
-PATHS = (_EDGE_MARK, *_toolkit.PATHS)
+PATHS = (*_doctor_edge.PATHS, *_toolkit.PATHS)
 READS = (
     *_doctor_gpus.SPECIFICATIONS,
     *_doctor_host.UPGRADES_ON,
@@ -58,7 +58,9 @@ class Settings:
     :param instances: names of the instances that shall be there.
     :param ports: port -> what it is for, of instances and edge.
     :param addresses: port -> address on which it shall be listened on, where that is known.
-    :param edge_port: the port of the edge, None where the host is none.
+    :param edge_ports: those of the edge, on which nginx may listen.
+    :param certificate: the files that the edge serves TLS with, None where it does not.
+    :param shares_address: whether it shares a virtual address with other edges.
     :param managed: parts that the collection installs itself: ``docker``, ``driver``, ``toolkit``.
     :param by_hand: parts that somebody else installs (``..._source: preinstalled``).
     :param guard: whether unattended upgrades shall be kept away (host_tuning_guard).
@@ -70,7 +72,9 @@ class Settings:
     instances: Sequence[str] = ()
     ports: Mapping[int, str] = field(default_factory=dict)
     addresses: Mapping[int, str] = field(default_factory=dict)
-    edge_port: int | None = None
+    edge_ports: Sequence[int] = ()
+    certificate: _doctor_edge.Certificate | None = None
+    shares_address: bool = False
     managed: Sequence[str] = ("docker", "driver", "toolkit")
     by_hand: Sequence[str] = ()
     guard: bool = True
@@ -82,11 +86,13 @@ def questions(
     settings: Settings, state_directory: str, instance_names: Sequence[str]
 ) -> dict[str, Any]:
     """The options of host_state."""
+    own = settings.certificate
     return {
         "packages": list(PACKAGES),
         "services": [*SERVICES, *(f"vllm@{name}.service" for name in instance_names)],
         "paths": list(PATHS),
         "read": list(READS),
+        "certificates": [{"certificate": own.certificate, "key": own.key}] if own else [],
         "disks": [*DISKS, state_directory],
         "containers": [f"vllm-{name}" for name in instance_names],
         "instances_directory": state_directory,
@@ -110,7 +116,9 @@ def diagnose(
     """
     findings = Findings(host, settings.commands, settings.by_hand)
     deployed = any(each.get("current") for each in state.get("instances") or [])
-    edge = settings.edge and bool((state.get("paths") or {}).get(_EDGE_MARK, {}).get("exists"))
+    edge = settings.edge and bool(
+        (state.get("paths") or {}).get(_doctor_edge.IN_FORCE, {}).get("exists")
+    )
     if settings.gpu_host and settings.instances:
         if not deployed:
             findings.add("not_provisioned", missing=_missing(state, settings))
@@ -120,12 +128,14 @@ def diagnose(
         if deployed:
             _examine_engines(findings, state, settings, drives)
     if edge:
-        _doctor_host.examine_edge_unit(findings, state)
+        _doctor_host.examine_edge_units(findings, state, settings.shares_address)
         _doctor_host.examine_nginx_floor(findings, state)
+        _doctor_edge.examine_dropin(findings, state)
+        _doctor_edge.examine_certificate(findings, state, settings.certificate, settings.commands)
     if settings.guard and (edge or deployed):
         _doctor_host.examine_upgrades(findings, state)
     _doctor_host.examine_ports(
-        findings, state, settings.ports, settings.addresses, settings.edge_port
+        findings, state, settings.ports, settings.addresses, settings.edge_ports
     )
     _doctor_host.examine_disks(findings, state)
     _doctor_host.examine_clock(findings, state)

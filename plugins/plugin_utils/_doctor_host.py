@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ansible_collections.baremetal.vllm.plugins.plugin_utils import (
@@ -82,8 +82,10 @@ def examine_engines(findings: Findings, state: State, wanted: Iterable[str]) -> 
             _examine_unit(findings, state, f"vllm@{instance['name']}.service")
 
 
-def examine_edge_unit(findings: Findings, state: State) -> None:
+def examine_edge_units(findings: Findings, state: State, shares_address: bool) -> None:
     _examine_unit(findings, state, "nginx.service")
+    if shares_address:
+        _examine_unit(findings, state, "keepalived.service")
 
 
 def _examine_unit(findings: Findings, state: State, unit: str) -> None:
@@ -252,13 +254,13 @@ def examine_ports(
     state: State,
     ports: Mapping[int, str],
     addresses: Mapping[int, str],
-    edge_port: int | None,
+    edge_ports: Collection[int],
 ) -> None:
     """Ports that are ours and that others listen on.
 
     :param ports: port -> what it is for.
     :param addresses: port -> address on which it shall be listened on, where that is known.
-    :param edge_port: the one that nginx may have.
+    :param edge_ports: those that nginx may have.
     """
     instances = [each for each in state.get("instances") or [] if each.get("publish")]
     ours = {int(each["publish"].rpartition(":")[2]): each for each in instances}
@@ -269,7 +271,7 @@ def examine_ports(
             continue
         instance = ours.get(port)
         wanted = _address(instance) if instance else addresses.get(port)
-        is_edge = port == edge_port and entry["process"] == "nginx"
+        is_edge = port in edge_ports and entry["process"] == "nginx"
         if is_edge or _runs(state, instance) or not _meet(entry["address"], wanted):
             continue
         findings.add(

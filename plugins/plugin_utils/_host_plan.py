@@ -95,6 +95,7 @@ def plan_host(
         "endpoints": [
             {
                 "name": release["name"],
+                "served_name": release["served_name"],
                 "address": settings["listen_address"],
                 "port": release["port"],
                 "in_rotation": True,

@@ -20,12 +20,26 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import (
     is_present,
     port_of,
 )
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._inventory_edge import (
+    PLACEHOLDER,
+    check_edge,
+    check_edge_values,
+    check_served_names,
+    check_shared_names,
+    is_address,
+    is_placeholder,
+    served_names,
+)
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._inventory_edge_vip import (
+    check_edge_vip,
+)
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._inventory_tables import (
     ADDRESSES,
     PATTERNS,
     RANGES,
     RENAMED,
     SECRETS,
+    out_of_range,
 )
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._pins import check_pins
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._specs import Spec, check_value, shown
@@ -36,9 +50,6 @@ Groups = Mapping[str, list[str]]
 _PEM = re.compile(r"\s*-----BEGIN CERTIFICATE-----.*-----END CERTIFICATE-----\s*", re.DOTALL)
 _SHORTEST_KEY = 32
 _SECRET = re.compile(r"[A-Za-z0-9._~+/=-]*")
-_CLIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-# nginx compares such keys without regard to case, so only one case is let in.
-_CLIENT_KEY = re.compile(r"[0-9a-f]{32,128}")
 
 
 def check(
@@ -82,7 +93,8 @@ def check(
 def _unknown_variable(
     hostname: str, name: str, specs: Mapping[str, Mapping[str, Spec]], known: Mapping[str, Spec]
 ) -> str:
-    role = next((role for role in specs if name.startswith(f"{role}_")), "")
+    owners = [role for role in specs if name.startswith(f"{role}_")]
+    role = max(owners, key=len, default="")  # edge_vip is a role beside edge
     if name in RENAMED:
         new, since = RENAMED[name]
         return f"{hostname}: {name} is called {new} since {since}; rename it in your inventory."
@@ -97,9 +109,9 @@ def _check_single_values(hostname: str, values: Variables) -> list[str]:
         if problem:
             problems.append(f"{hostname}: {name} {problem}")
 
-    for name, limits in RANGES.items():
+    for name in RANGES:
         if name in values:
-            report(name, _out_of_range(values[name], *limits))
+            report(name, out_of_range(name, values[name]))
     for name, (pattern, words) in PATTERNS.items():
         given = values.get(name, [])
         for item in given if isinstance(given, list) else [given]:
@@ -108,15 +120,15 @@ def _check_single_values(hostname: str, values: Variables) -> list[str]:
                 report(name, f"is {shown(item, '@' in str(item))}; it must be {words}.")
     for name in ADDRESSES:
         unset = name == "vllm_address" and values.get(name) == ""
-        if name in values and not unset and not _is_address(values[name]):
+        if name in values and not unset and not is_address(values[name]):
             report(name, f"is {shown(values[name])}; it must be an IP address.")
-    if "vllm_address" in values and _is_address(values["vllm_address"]):
+    if "vllm_address" in values and is_address(values["vllm_address"]):
         address = ipaddress.ip_address(values["vllm_address"])
         if address.version != 4 or address.is_unspecified:
             report("vllm_address", f"is {address}; it must be one IPv4 address of this host.")
     key = str(values.get("vllm_api_key", ""))
-    if key and _is_placeholder(key):
-        report("vllm_api_key", _PLACEHOLDER)
+    if key and is_placeholder(key):
+        report("vllm_api_key", PLACEHOLDER)
     elif key and len(key) < _SHORTEST_KEY:
         report(
             "vllm_api_key",
@@ -131,8 +143,7 @@ def _check_single_values(hostname: str, values: Variables) -> list[str]:
         report("vllm_release", check_release(values["vllm_release"]))
     if "vllm_image" in values:
         report("vllm_image", check_image(values["vllm_image"], values.get("vllm_release", "")))
-    for place, problem in _check_client_keys(values):
-        report(place, problem)
+    problems += check_edge_values(hostname, values)
     report("model_store_endpoint", _check_source(values))
     if values.get("vllm_registry_ca") and not _PEM.fullmatch(values["vllm_registry_ca"]):
         report(
@@ -152,55 +163,6 @@ def _check_source(values: Variables) -> str:
     if provider in ("http", "s3") and not endpoint:
         return f"is empty; model_store_provider is {provider}, which has no address of its own."
     return ""
-
-
-def _out_of_range(value: int, low: int, high: int | None) -> str:
-    if value < low or (high is not None and value > high):
-        allowed = f"{low} to {high}" if high is not None else f"{low} or more"
-        return f"is {value}; allowed are {allowed}."
-    return ""
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-_PLACEHOLDER = "is a placeholder that everyone knows; make a key with `openssl rand -hex 32`."
-
-
-def _is_placeholder(key: str) -> bool:
-    """Keys of one repeated digit, as examples have them."""
-    return len(set(key)) == 1
-
-
-def _check_client_keys(values: Variables) -> list[tuple[str, str]]:
-    problems: list[tuple[str, str]] = []
-    owners: dict[str, str] = {}
-    for name, key in values.get("edge_api_keys", {}).items():
-        place = f"edge_api_keys.{name}"
-        if not _CLIENT_NAME.fullmatch(str(name)):
-            problems.append(
-                (place, "must be a name of letters, digits, dots, dashes and underscores.")
-            )
-        if not isinstance(key, str) or not _CLIENT_KEY.fullmatch(key):
-            problems.append(
-                (
-                    place,
-                    "must be a key of 32 to 128 lower-case hex digits; make one with"
-                    " `openssl rand -hex 32`.",
-                )
-            )
-        elif _is_placeholder(key):
-            problems.append((place, _PLACEHOLDER))
-        elif key in owners:
-            problems.append((place, f"has the key of {owners[key]}; give every client its own."))
-        else:
-            owners[key] = str(name)
-    return problems
 
 
 def _check_instances(hostname: str, values: Variables) -> list[str]:
@@ -264,37 +226,11 @@ def _check_fleet(
         return problems
     return (
         problems
-        + _check_edge_port(hostname, values if is_engine else {}, values)
-        + _check_edge_exposure(hostname, values)
+        + check_edge(hostname, values, values if is_engine else {})
+        + check_shared_names(hostname, values, edges, hostvars)
+        + check_edge_vip(hostname, values, edges, hostvars)
         + _check_backends(hostname, values, fronts, hostvars)
     )
-
-
-def _check_edge_port(hostname: str, engine: Variables, edge: Variables) -> list[str]:
-    return [
-        f"{hostname}: vllm_instances[{index}].port is {port_of(instance)}, which is edge_port too,"
-        " and the edge is on this host; change one of them."
-        for index, instance in enumerate(engine.get("vllm_instances", []))
-        if instance and is_present(instance) and port_of(instance) == edge.get("edge_port")
-    ]
-
-
-def _check_edge_exposure(hostname: str, edge: Variables) -> list[str]:
-    address = edge.get("edge_listen_address", "")
-    if not _is_address(address) or ipaddress.ip_address(address).is_loopback:
-        return []
-    problems = []
-    if edge.get("edge_plain_http") is False:
-        problems.append(
-            f"{hostname}: edge_listen_address is {address}, which other machines reach, without"
-            " TLS; set edge_plain_http: true if you accept that, or listen on 127.0.0.1."
-        )
-    if edge.get("edge_api_keys") == {}:
-        problems.append(
-            f"{hostname}: edge_listen_address is {address}, which other machines reach, but"
-            " edge_api_keys is empty; add a key for each client."
-        )
-    return problems
 
 
 def _check_backends(
@@ -306,7 +242,7 @@ def _check_backends(
     idle = values.get("edge_upstream_keepalive_timeout")
     for backend in fronts:
         engine = values if backend == hostname else hostvars[backend]
-        for name in _served_names(engine):
+        for name in served_names(engine):
             served.setdefault(name, backend)
         keep_alive = _as_int(engine.get("vllm_http_keep_alive"))
         if keep_alive is not None and idle is not None and keep_alive <= idle:
@@ -322,24 +258,7 @@ def _check_backends(
                 f"{hostname}: vllm_api_key differs from the one of {backend}, which it fronts;"
                 " set the same key on all hosts."
             )
-    if len(served) > 1:
-        names = ", ".join(f"{name} ({host})" for name, host in sorted(served.items()))
-        problems.append(
-            f"{hostname}: its edge would front instances of different names, {names}; one model"
-            " name per fleet is supported, give replicas one name and other models another fleet."
-        )
-    return problems
-
-
-def _served_names(engine: Variables) -> list[str]:
-    instances = engine.get("vllm_instances", [])
-    if not isinstance(instances, list):
-        return []  # that host's own check says so
-    return [
-        str(instance["name"])
-        for instance in instances
-        if isinstance(instance, Mapping) and is_present(instance) and instance.get("name")
-    ]
+    return problems + check_served_names(hostname, served)
 
 
 def _as_int(value: Any) -> int | None:

@@ -6,11 +6,20 @@ from __future__ import annotations
 
 # Smallest and largest value; None is no limit. Times are seconds.
 RANGES: dict[str, tuple[int, int | None]] = {
+    "edge_acme_port": (1, 65535),
+    # nginx takes 65535 connections at most for a limit.
+    "edge_address_connections": (0, 65535),
+    "edge_client_burst": (0, 1_000_000),
+    "edge_client_concurrency": (0, 65535),
+    "edge_client_rate": (0, 1_000_000),
     "edge_max_stream": (1, None),
     "edge_port": (1, 65535),
     "edge_proxy_read_timeout": (1, None),
     "edge_upstream_keepalive": (1, None),
     "edge_upstream_keepalive_timeout": (1, None),
+    # The virtual router's own number is 255, and none of these hosts owns the address.
+    "edge_vip_priority": (0, 254),
+    "edge_vip_router_id": (1, 255),
     "edge_worker_connections": (16, None),
     "edge_worker_processes": (1, None),
     "model_store_seed_port": (1, 65535),
@@ -24,9 +33,18 @@ RANGES: dict[str, tuple[int, int | None]] = {
     "vllm_shutdown_timeout": (1, None),
 }
 
+# Keys of an entry of edge_client_limits; each has the range of edge_client_<key>.
+CLIENT_LIMITS = ("rate", "burst", "concurrency")
+
 # Pattern of a whole value, and how a sentence describes it.
 _FINGERPRINT = (r"[0-9A-Fa-f]{40}", "fingerprints in full, of 40 hex digits each")
 _LOCATION = (r"((https?|file)://\S+)?", "an address that starts with https://, http:// or file://")
+# nginx's unit sees neither homes nor the host's /tmp; /etc/nginx/vllm is the role's own.
+_EDGE_FILE = (
+    r"((?!/(home|root|tmp|var/tmp|run/user|etc/nginx/vllm)(/|$))(?!.*/\.\.(/|$))(/[\w.+@-]+)+)?",
+    "an absolute path on the edge host without spaces, not below /home, /root, /tmp or"
+    " /etc/nginx/vllm, such as /etc/ssl/private/edge.pem",
+)
 PATTERNS: dict[str, tuple[str, str]] = {
     "container_toolkit_key_fingerprints": _FINGERPRINT,
     "container_toolkit_key_url": _LOCATION,
@@ -36,7 +54,28 @@ PATTERNS: dict[str, tuple[str, str]] = {
     "docker_engine_key_url": _LOCATION,
     "docker_engine_repository": _LOCATION,
     "docker_engine_version": (r"\d+\.\d+\.\d+", "a release in full, such as 29.9.0"),
+    "edge_acme_ca": (r"((/[\w.+@-]+)+)?", "an absolute path on the edge host, or empty"),
+    # RFC 8555: an authority is spoken to by https only.
+    "edge_acme_directory": (
+        r"https://[^\s@?#'\"\\]+",
+        "an address that starts with https:// and carries no password",
+    ),
+    "edge_acme_email": (
+        r"([\w.+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+)?",
+        "one mail address, such as ops@example.net, or empty",
+    ),
     "edge_client_max_body_size": (r"[1-9][0-9]*[kmg]?", "a size as nginx writes it, such as 8m"),
+    # nginx drops headers whose name has an underscore.
+    "edge_session_header": (
+        r"([A-Za-z0-9][A-Za-z0-9-]{0,63})?",
+        "the name of a header of letters, digits and dashes, such as X-Session-Id, or empty",
+    ),
+    "edge_tls_certificate": _EDGE_FILE,
+    "edge_tls_key": _EDGE_FILE,
+    "edge_vip_interface": (
+        r"([\w.:-]{1,15})?",
+        "the name of a network interface, such as eth0, or empty",
+    ),
     "host_tuning_cpu_governor": (
         r"[a-z_]*",
         "the name of a governor, such as performance, or empty",
@@ -87,3 +126,12 @@ SECRETS = (
 )
 # Variables that were called otherwise before, and the release that gave them their name.
 RENAMED = {"vllm_hf_token": ("model_store_token", "0.3.0")}
+
+
+def out_of_range(name: str, value: int) -> str:
+    """What is wrong with the value of a variable in RANGES; empty where nothing is."""
+    low, high = RANGES[name]
+    if value < low or (high is not None and value > high):
+        allowed = f"{low} to {high}" if high is not None else f"{low} or more"
+        return f"is {value}; allowed are {allowed}."
+    return ""

@@ -53,6 +53,7 @@ GUARDED_PACKAGES = (
     "docker[.]io$",
     "containerd",
     "runc$",
+    "keepalived$",
     "nginx",
     "libnginx-mod-",
 )
@@ -60,6 +61,7 @@ GUARDED_PACKAGES = (
 GUARDED_UNITS = (
     "^containerd",
     "^docker",
+    "^keepalived",
     "^nginx",
     "^nvidia-fabricmanager",
     "^nvidia-persistenced",

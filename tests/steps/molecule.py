@@ -10,7 +10,7 @@ from steps.report import Report
 from steps.surroundings import BIN, COLLECTIONS, ROOT, environment
 
 FIRST = ["default", "alternative", "uninstall"]
-SLOW = ["airgap", "host", "spread", "store"]
+SLOW = ["airgap", "edge", "host", "spread", "store"]
 """Scenarios of `make test-all` alone."""
 
 

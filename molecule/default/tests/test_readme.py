@@ -33,7 +33,11 @@ RUN_BY = {
     ),
     "ansible-playbook -i inventories/production playbooks/site.yml": "test_production_inventory",
     "ansible-playbook -i inventories/production playbooks/doctor.yml": "test_production_doctor",
+    "ansible-playbook playbooks/edge_key.yml -e client=team-a": (
+        "tests/unit/plugins/action/test_edge_key.py"
+    ),
     "make test-all": "by hand, before what it covers is released",
+    "make edge-benchmark": "by hand, for docs/edge-benchmark.md",
     "ansible-doc baremetal.vllm.vllm_health": "part `build`",
     "journalctl -u vllm@<instance>": "test_gpu_host.py",
 }

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from lab import hardware, images, registry, settings
+from lab import hardware, images, network, registry, settings
 from lab.error import LabError
 
 _BOOT_SECONDS = 60
@@ -65,7 +65,7 @@ def up(client: Any, lab: str, hosts: Sequence[str], say: Callable[[str], None]) 
     wanted = {images.base(settings.HOSTS[host].suite) for host in hosts}
     if wanted & set(absent):
         raise LabError("The lab's images are missing: run the lab's `build` first.")
-    registry.ensure_network(client)
+    network.ensure(client)
     registry.ensure_volume(client, settings.MODELS_VOLUME)
     with ThreadPoolExecutor(len(hosts)) as pool:
         for line in pool.map(lambda host: _up_one(client, lab, host), hosts):

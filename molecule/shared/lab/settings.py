@@ -34,6 +34,9 @@ CACHE = Path(__file__).resolve().parents[3] / ".cache" / "lab"
 HUB_FILE = CACHE / "hub.json"
 """Where inventories read the hub's endpoint and the commit of every model."""
 
+NETWORK_FILE = CACHE / "network.json"
+"""Where inventories read the address that hosts may share."""
+
 VENDOR_CACHE = CACHE.parent / "vendor"
 VENDOR_FILE = CACHE / "vendor.json"
 """Where inventories read the vendors' repositories: address, fingerprints, versions."""
@@ -60,6 +63,8 @@ HOSTS = {
     "gpu1": Host(suite="bookworm", gpu=True),
     "gpu2": Host(suite="trixie", gpu=True),
     "edge1": Host(suite="bookworm", gpu=False),
+    "front1": Host(suite="bookworm", gpu=False),
+    "front2": Host(suite="trixie", gpu=False),
     "l4": Host(suite="bookworm-machine", gpu=True, gpus="l4"),
     "h100": Host(suite="trixie-machine", gpu=True, gpus="h100-8"),
     "b200": Host(suite="trixie-machine", gpu=True, gpus="b200"),
@@ -67,7 +72,8 @@ HOSTS = {
     **{f"node{number:02}": Host(suite="trixie", gpu=True) for number in range(1, 11)},
 }
 DEMO = ("gpu1", "gpu2", "edge1")
-"""The others come where they are asked for: four have hardware to bring up, ten are a fleet."""
+"""The others come where they are asked for: two edges that share an address, four with hardware to
+bring up, and a fleet of ten."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +85,10 @@ class Suite:
     hooks: tuple[str, ...] = ()
 
 
+_EDGE = ("nginx", "libnginx-mod-http-js", "keepalived", "openssl")
 SUITES = {
-    "bookworm": Suite(prefetched=("docker.io", "nginx", "docker-registry")),
-    "trixie": Suite(prefetched=("docker.io", "docker-cli", "nginx")),
+    "bookworm": Suite(prefetched=("docker.io", "docker-registry", "needrestart", *_EDGE)),
+    "trixie": Suite(prefetched=("docker.io", "docker-cli", "needrestart", *_EDGE)),
 }
 
 # The kernel is there, and what DKMS needs lies on many machines; the headers are a role's to bring.

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from conftest import Scenario
 from testinfra.host import Host
 
 SECRETS = "/etc/nginx/vllm/secrets.conf"
 LOG = "/var/log/nginx/access.log"
+STATUS = "/run/nginx-vllm-status.sock"
 CHAT, MODELS = "/v1/chat/completions", "/v1/models"
 LARGER_THAN_ALLOWED = 9_000_000  # bytes; above edge_client_max_body_size of every scenario
 
@@ -68,7 +70,7 @@ class Edge:
     """Asks the edge with curl, from the edge host."""
 
     host: Host
-    address: str
+    url: str
     key: str
 
     def ask(self, path: str, *options: str, key: str | None = "", data: str = "") -> Answer:
@@ -76,13 +78,15 @@ class Edge:
 
         `data` is a shell command whose output is posted.
         """
+        # The edge is asked by an address that no certificate has to name.
         arguments = ["--silent", "--include", "--path-as-is", "--max-time", "60", *options]
+        arguments += ["--http1.1", "--insecure"]
         if key is not None:
             arguments += ["--header", f"Authorization: Bearer {key or self.key}"]
         if data:
             arguments += ["--header", "Expect:", "--header", "Content-Type: application/json"]
             arguments += ["--data-binary", "@-"]
-        arguments.append(f"http://{self.address}{path}")
+        arguments.append(f"{self.url}{path}")
         command = "curl " + " ".join(["%s"] * len(arguments))
         if data:
             command = f"{data} | {command}"
@@ -107,12 +111,13 @@ class Edge:
 
 
 @pytest.fixture(scope="module")
-def edge(host: Host) -> Edge:
-    configuration = host.file("/etc/nginx/nginx.conf").content_string
-    listen = re.search(r"listen (\S+) default_server;", configuration)
+def edge(host: Host, scenario: Scenario) -> Edge:
+    configuration = host.check_output("cat /etc/nginx/nginx.conf /etc/nginx/vllm/*.conf")
+    listen = re.search(rf"listen (\S+:{scenario.edge_port})\b.* default_server;", configuration)
     key = re.search(r'"Bearer ([0-9a-f]{32,})"', host.file(SECRETS).content_string)
     assert listen and key
-    return Edge(host, listen[1].replace("0.0.0.0", "127.0.0.1"), key[1])
+    address = listen[1].replace("0.0.0.0", "127.0.0.1")
+    return Edge(host, f"{scenario.edge_scheme}://{address}", key[1])
 
 
 # -- nginx on its host ----------------------------------------------------------------------------
@@ -133,6 +138,11 @@ def test_nginx_runs_the_configuration_on_disk(edge: Edge) -> None:
 
 def test_configuration_is_still_accepted(host: Host) -> None:
     assert host.run("nginx -t -q").rc == 0
+
+
+def test_nginx_counts_on_a_socket_of_the_host(host: Host) -> None:
+    answer = host.check_output(f"curl -sf --unix-socket {STATUS} http://localhost/stub_status")
+    assert re.match(r"Active connections: \d+", answer)
 
 
 def test_only_root_can_read_the_keys(edge: Edge) -> None:
@@ -211,6 +221,14 @@ def test_a_longer_key_is_another_key(edge: Edge) -> None:
     assert edge.ask(MODELS, key=edge.key[:-1]).status == 401
 
 
+def test_a_key_in_another_case_is_another_key(edge: Edge) -> None:
+    assert edge.ask(MODELS, key=edge.key.upper()).status == 401
+
+
+def test_the_key_may_come_as_x_api_key(edge: Edge) -> None:
+    assert edge.ask(MODELS, "--header", f"x-api-key: {edge.key}", key=None).status == 200
+
+
 # -- errors ---------------------------------------------------------------------------------------
 
 
@@ -261,8 +279,11 @@ def test_refused_requests_are_logged_as_they_were_made(edge: Edge) -> None:
     assert (entry["method"], entry["path"], entry["status"]) == ("POST", CHAT, 401)
 
 
-def test_connections_to_vllm_are_kept(edge: Edge) -> None:
-    backend = edge.logged(edge.ask(MODELS))["upstream"]
+def test_connections_to_vllm_are_kept(edge: Edge, scenario: Scenario) -> None:
+    answer = edge.chat(
+        model=scenario.instance, messages=[{"role": "user", "content": "Hi"}], max_tokens=1
+    )
+    backend = edge.logged(answer)["upstream"]
     sockets = edge.host.check_output("ss --no-header --tcp --numeric state established")
     peers = [line.split()[3] for line in sockets.splitlines()]
     assert backend in peers

@@ -15,7 +15,7 @@ pytest.importorskip("lab.archive", reason="the lab is not in this tree")
 
 from engine_image import image, model
 from engine_image.tiny_model import config as tiny
-from lab import archive, cleaning, hosts, images, settings, usage
+from lab import archive, cleaning, hosts, images, network, settings, usage
 from lab.archive import Source
 from lab.error import LabError
 
@@ -191,6 +191,15 @@ class TestHosts:
     def test_an_unknown_host_is_refused_by_name(self) -> None:
         with pytest.raises(LabError, match="gpu9"):
             hosts.choose("gpu1,gpu9")
+
+
+class TestNetwork:
+    @pytest.mark.parametrize(
+        ("subnet", "address"),
+        [("172.18.0.0/16", "172.18.255.254/16"), ("192.0.2.0/28", "192.0.2.14/28")],
+    )
+    def test_hosts_may_share_the_last_address(self, subnet: str, address: str) -> None:
+        assert network.shared_address(subnet) == address
 
 
 class TestEngineImage:

@@ -43,6 +43,7 @@ class Fleet:
         self.variables |= {"vllm_registry_password": "hunter2"}
         self.images: list[tuple[Any, ...]] = []
         self.kinds: list[Any] = []
+        self.edges: list[str] = []
         monkeypatch.setattr(action, "wanted", self._wanted)
         monkeypatch.setattr(action, "fetch_packages", self._packages)
         monkeypatch.setattr(action, "fetch_image", self._image)
@@ -87,7 +88,8 @@ class Fleet:
             task, connection, mock.Mock(), loader, Templar(loader=loader), None
         )
         hostvars = mock.Mock(raw_get=lambda host: self.variables | self.hosts[host])
-        groups = {"gpu_hosts": list(self.hosts)}
+        groups = {"gpu_hosts": [host for host in self.hosts if host not in self.edges]}
+        groups |= {"edge_hosts": self.edges} if self.edges else {}
         result: dict[str, Any] = plugin.run(task_vars={"groups": groups, "hostvars": hostvars})
         assert "hunter2" not in json.dumps(result)
         return result
@@ -96,6 +98,25 @@ class Fleet:
 @pytest.fixture
 def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     return Fleet(tmp_path / "bundle", monkeypatch)
+
+
+OTHER = {"vllm_instances": [{"name": "b", "model": "a/b", "gpus": "none"}]}
+
+
+def test_a_host_that_fronts_itself_serves_its_own_models(fleet: Fleet) -> None:
+    fleet.hosts["gpu-2"] = OTHER
+    fleet.write()
+    assert {kind["several_models"] for kind in fleet.kinds} == {False}
+
+
+def test_an_edge_has_packages_for_what_is_behind_it(fleet: Fleet) -> None:
+    fleet.edges = ["edge-1"]
+    edge = {"edge_tls": "self_signed", "edge_vip_address": "192.0.2.10/24"}
+    fleet.hosts |= {"gpu-2": OTHER, "edge-1": edge}
+    fleet.write()
+    (found,) = (kind for kind in fleet.kinds if kind["edge"])
+    assert found["several_models"] is True
+    assert (found["tls"], found["shares_address"]) == ("self_signed", True)
 
 
 def test_all_that_the_hosts_need_is_asked_for_once(fleet: Fleet) -> None:

@@ -22,6 +22,7 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils import (
     _doctor_report,
     _inventory,
 )
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._doctor_edge import Certificate
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._doctor_findings import (
     Commands,
     Finding,
@@ -163,7 +164,7 @@ def test_what_an_inventory_wants() -> None:
         instances=["gpt-oss-20b", "small"],
         ports={8000: "the instance gpt-oss-20b", 8100: "the instance small", 8080: "the edge"},
         addresses={8000: "127.0.0.1", 8100: "127.0.0.1", 8080: "127.0.0.1"},
-        edge_port=8080,
+        edge_ports=[8080],
         managed=["docker", "driver", "toolkit"],
         by_hand=[],
         guard=True,
@@ -179,7 +180,7 @@ def test_what_an_inventory_sets_otherwise() -> None:
         docker_engine_source="distro",
         host_tuning_guard=False,
     )
-    assert (found.edge, found.edge_port, found.guard) == (False, None, False)
+    assert (found.edge, found.edge_ports, found.guard) == (False, [], False)
     assert (found.managed, found.by_hand) == (["toolkit"], ["driver"])
     assert found.ports == {8000: "the instance gpt-oss-20b", 8100: "the instance small"}
     assert found.addresses == {8000: "10.0.0.5", 8100: "10.0.0.5"}
@@ -198,6 +199,51 @@ def test_an_edge_alone() -> None:
     )
     assert (found.gpu_host, found.instances, found.wants_gpus) == (False, [], False)
     assert (found.ports, found.addresses) == ({443: "the edge"}, {443: "0.0.0.0"})
+    assert found.certificate is None
+
+
+@pytest.mark.parametrize(
+    ("given", "certificate"),
+    [
+        (
+            {"edge_tls": "files", "edge_tls_certificate": "/etc/a.pem", "edge_tls_key": "/etc/b"},
+            Certificate("files", "/etc/a.pem", "/etc/b"),
+        ),
+        ({"edge_tls": "files", "edge_tls_certificate": "/etc/a.pem"}, None),
+        (
+            {"edge_tls": "self_signed", "edge_server_names": ["a.example"]},
+            Certificate("self_signed", *["/etc/nginx/vllm/tls/server.pem"] * 2),
+        ),
+        (
+            {"edge_tls": "acme", "edge_server_names": ["a.example", "b.example"]},
+            Certificate(
+                "acme",
+                "/etc/letsencrypt/live/a.example/fullchain.pem",
+                "/etc/letsencrypt/live/a.example/privkey.pem",
+            ),
+        ),
+        ({"edge_tls": "acme"}, None),  # preflight says what is missing
+    ],
+)
+def test_certificate_of_an_edge(given: dict[str, Any], certificate: Certificate | None) -> None:
+    found = settings({"gpu_hosts": ["gpu1"]}, **given)
+    assert found.certificate == certificate
+    # An engine's host behind another edge may have the same variables.
+    assert settings({"gpu_hosts": ["gpu1"], "edge_hosts": ["x"]}, **given).certificate is None
+
+
+def test_an_address_that_edges_share() -> None:
+    given = {"edge_vip_address": "192.0.2.10/24"}
+    assert settings({"gpu_hosts": ["gpu1"], "edge_hosts": ["gpu1"]}, **given).shares_address
+    assert not settings({"gpu_hosts": ["gpu1"], "edge_hosts": ["x"]}, **given).shares_address
+
+
+def test_challenges_have_a_port() -> None:
+    given = {"edge_tls": "acme", "edge_port": 443, "edge_listen_address": "0.0.0.0"}
+    found = settings({"gpu_hosts": ["gpu2"], "edge_hosts": ["gpu1"]}, **given)
+    assert found.ports == {443: "the edge", 80: "the ACME challenges of the edge"}
+    assert found.addresses == {443: "0.0.0.0", 80: "0.0.0.0"}
+    assert found.edge_ports == [443, 80]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.baremetal.vllm.plugins.plugin_utils import _inventory
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._edge_vip import CONFIGURATION, DROPIN
 
 COLLECTIONS = next(
     parent.parent
@@ -244,3 +245,54 @@ def test_what_the_gpus_cannot_hold_is_one_of_the_problems(tmp_path: Path) -> Non
     assert said["gpu-1"].startswith("1 problem in the host; nothing was changed:")
     assert "gpu-1: vllm_instances (a): gpt-oss-120b needs" in said["gpu-1"]
     assert "GiB are missing" in said["gpu-1"]
+
+
+def test_a_certificate_that_has_expired_is_one_of_the_problems(tmp_path: Path) -> None:
+    found = {
+        "certificate": "/etc/ssl/llm.pem",
+        "key": "/etc/ssl/llm.key",
+        "problem": "",
+        "resolved": ["/etc/ssl/llm.pem", "/etc/ssl/llm.key"],
+        "names": ["llm.example.com"],
+        "not_before": 1795326231,
+        "not_after": 1803102231,
+        "now": 1803102232,
+    }
+    task = {
+        "baremetal.vllm.validate_host": {
+            "host_state": "{{ state }}",
+            "certificate": {
+                "tls": "files",
+                "certificate": "/etc/ssl/llm.pem",
+                "names": ["llm.example.com"],
+            },
+        },
+    }
+    state = STATE | {"certificates": {"/etc/ssl/llm.pem": found}}
+    status, said = play(tmp_path, task, state=state)
+    assert status == 2
+    assert "gpu-1: /etc/ssl/llm.pem has expired on 2027-02-20 05:43 UTC" in said["gpu-1"]
+
+
+def test_interface_of_a_shared_address_is_found_and_a_strange_network_is_refused(
+    tmp_path: Path,
+) -> None:
+    table = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n"
+    state = STATE | {
+        "read": {"/proc/net/route": f"{table}eth7 000200C0 00000000 0001 0 0 0 00FFFFFF 0 0 0\n"},
+        "paths": {path: {"exists": False} for path in (CONFIGURATION, DROPIN)},
+    }
+    for address, expected in (("192.0.2.10/24", 0), ("198.51.100.10/24", 2)):
+        task = {
+            "baremetal.vllm.validate_host": {
+                "host_state": "{{ state }}",
+                "edge_vip": {"address": address},
+            },
+            "register": "checked",
+            "failed_when": "checked is failed or checked.edge_vip_interface != 'eth7'",
+        }
+        status, said = play(tmp_path, task, state=state)
+        assert status == expected, said
+    assert (
+        "edge_vip_address is 198.51.100.10/24, which no network of this host has" in said["gpu-1"]
+    )

@@ -21,6 +21,7 @@ from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.baremetal.vllm.plugins.module_utils import _host_state as host
 from ansible_collections.baremetal.vllm.plugins.modules import host_state
+from ansible_collections.baremetal.vllm.tests.unit.authority_in_tmp import Authority
 
 NOTHING: dict[str, t.Any] = {name: [] for name in host_state.argument_spec()}
 
@@ -177,6 +178,18 @@ def test_what_runs_the_host_is_named(tmp_path: Path) -> None:
         if path == "proc/1":
             (tmp_path / path / "comm").write_text("sysvinit\n")
         assert host.service_manager(str(tmp_path)) == expected
+
+
+def test_a_certificate_is_read_on_the_host_without_its_key(tmp_path: Path) -> None:
+    certificate, key = Authority(tmp_path / "authority").sign("llm")
+    files = {"certificate": str(certificate), "key": str(key)}
+    wanted = {**NOTHING, "certificates": [files]}
+    reader = host_state.Reader(wanted, str(tmp_path), str(tmp_path / "docker.sock"))
+    found = reader.read()["certificates"]
+    assert list(found) == [str(certificate)]
+    assert found[str(certificate)]["problem"] == ""
+    assert found[str(certificate)]["names"] == ["llm.example.com", "192.0.2.7"]
+    assert key.read_text().splitlines()[1] not in json.dumps(found)
 
 
 # -- packages and units --------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import yaml
 from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.baremetal.vllm.plugins.modules import vllm_health
+from ansible_collections.baremetal.vllm.tests.unit.authority_in_tmp import Authority
 from ansible_collections.baremetal.vllm.tests.unit.fake_engine import (
     HANG,
     RESET,
@@ -373,12 +374,16 @@ def certificate(tmp_path_factory):
     return key, pem
 
 
+def server_of(pem, key):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem, key)
+    return context
+
+
 @pytest.fixture
 def tls_engine(start_engine, certificate):
     key, pem = certificate
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem, key)
-    return start_engine(tls=context)
+    return start_engine(tls=server_of(pem, key))
 
 
 def test_https_is_asked_with_the_given_authority(run, tls_engine, certificate):
@@ -400,6 +405,31 @@ def test_a_certificate_for_another_name_is_refused(run, tls_engine, certificate)
     url = tls_engine.url.replace("127.0.0.1", "localhost")
     result = run(url=url, ca_path=str(certificate[1]), timeout=5)
     assert_failed(result, "error", "not accepted", "localhost")
+
+
+def test_a_server_is_asked_under_the_name_of_its_certificate(run, start_engine, tmp_path):
+    authority = Authority(tmp_path)
+    engine = start_engine(tls=server_of(*authority.sign("edge", "DNS:llm.example.com")))
+    asked = {"url": engine.url, "ca_path": str(authority.certificate)}
+    assert run(**asked, server_name="llm.example.com")["state"] == "ready"
+    assert_failed(run(**asked, timeout=5), "error", "not accepted", "127.0.0.1")
+    assert_failed(run(**asked, server_name="a.example.com", timeout=5), "error", "a.example.com")
+
+
+def test_the_certificate_of_the_server_itself_may_be_trusted(run, start_engine, tmp_path):
+    authority = Authority(tmp_path)
+    certificate, key = authority.sign("edge", "IP:127.0.0.1")
+    other, _key = authority.sign("other", "IP:127.0.0.1")
+    engine = start_engine(tls=server_of(certificate, key))
+    assert run(url=engine.url, ca_path=str(certificate))["state"] == "ready"
+    assert_failed(run(url=engine.url, ca_path=str(other), timeout=5), "error", "not accepted")
+
+
+def test_an_expired_certificate_is_refused(run, start_engine, tmp_path):
+    certificate, key = Authority(tmp_path).sign("edge", "IP:127.0.0.1", from_days=-9, to_days=-1)
+    engine = start_engine(tls=server_of(certificate, key))
+    result = run(url=engine.url, ca_path=str(certificate), timeout=5)
+    assert_failed(result, "error", "certificate has expired")
 
 
 def test_https_to_a_plain_server_is_refused_at_once(run, engine):
@@ -468,6 +498,7 @@ def test_the_key_is_never_repeated(run, start_engine, padding):
         ({"heartbeat_window": "inf"}, "heartbeat_window is inf"),
         ({"health_path": "health"}, "health_path 'health' is not a path"),
         ({"health_path": "/a b"}, "health_path '/a b' is not a path"),
+        ({"server_name": "a/b"}, "server_name 'a/b' is neither a DNS name nor an IP address"),
         ({"url": "http://a:8000/v1"}, "without /v1"),
         ({"level": "tokens"}, "value of level must be one of"),
         ({"url": "https://a", "ca_path": "/nonexistent.pem"}, "ca_path '/nonexistent.pem' cannot"),

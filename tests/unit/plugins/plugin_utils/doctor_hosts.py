@@ -5,9 +5,14 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import Any
 
-from ansible_collections.baremetal.vllm.plugins.plugin_utils import _doctor, _tuning
+from ansible_collections.baremetal.vllm.plugins.plugin_utils import (
+    _doctor,
+    _doctor_edge,
+    _tuning,
+)
 
 KERNEL = "6.12.57+deb13-amd64"
 DRIVER = "580.178.04"
@@ -130,7 +135,7 @@ def state(gpus: int = 1, **given: Any) -> dict[str, Any]:
         "paths": {path: {"exists": False} for path in _doctor.PATHS}
         | {
             path: {"exists": True}
-            for path in ("/etc/nginx/vllm/in_force", "/dev/nvidia-uvm", "/sys/module/nvidia_uvm")
+            for path in (*_doctor_edge.PATHS, "/dev/nvidia-uvm", "/sys/module/nvidia_uvm")
         },
         "read": dict.fromkeys(_doctor.READS)
         | {
@@ -203,7 +208,7 @@ def settings(**given: Any) -> _doctor.Settings:
             "instances": ["gpt-oss-20b"],
             "ports": {8000: "the instance gpt-oss-20b", 8080: "the edge"},
             "addresses": {8000: "127.0.0.1", 8080: "127.0.0.1"},
-            "edge_port": 8080,
+            "edge_ports": [8080],
             "vllm_release": "0.33.0",
             **given,
         }
@@ -339,6 +344,28 @@ def edge() -> Host:
     return found
 
 
+PEM = "/etc/ssl/llm.pem"
+
+
+def edge_with_tls(tls: str = "files", **certificate: Any) -> Host:
+    """An edge whose certificate holds for 90 days, of which 60 are left."""
+    found = edge()
+    found["settings"] = dataclasses.replace(
+        found["settings"], certificate=_doctor_edge.Certificate(tls, PEM, "/etc/ssl/llm.key")
+    )
+    found["state"]["certificates"] = {
+        PEM: {
+            "exists": True,
+            "problem": "",
+            "now": STARTED,
+            "not_before": STARTED - 30 * 86400,
+            "not_after": STARTED + 60 * 86400,
+            **certificate,
+        }
+    }
+    return found
+
+
 def distribution() -> Host:
     """Debian's own engine, whose version numbers are its own; driver installed by hand."""
     found = server()
@@ -361,6 +388,7 @@ HEALTHY = {
     "CDI by index": by_index,
     "gpus: none": without_gpus,
     "edge only": edge,
+    "edge with TLS": edge_with_tls,
     "the distribution's engine": distribution,
 }
 

@@ -51,11 +51,22 @@ def variables(**changed: Any) -> dict[str, dict[str, Any]]:
     return found
 
 
-def kind(gpus: bool = True, gpu_host: bool = True, edge: bool = True, **changed: Any) -> Any:
+def kind(
+    gpus: bool = True,
+    gpu_host: bool = True,
+    edge: bool = True,
+    several_models: bool = False,
+    tls: str = "none",
+    shares_address: bool = False,
+    **changed: Any,
+) -> Any:
     return {
         "gpu_host": gpu_host,
         "wants_gpus": gpus,
         "edge": edge,
+        "several_models": several_models,
+        "tls": tls,
+        "shares_address": shares_address,
         "roles": variables(**changed),
     }
 
@@ -129,6 +140,33 @@ def test_an_edge_alone_gets_nginx() -> None:
     assert found == Installation(("python3-apt", "nginx"))
 
 
+@pytest.mark.parametrize(
+    ("edge", "more"),
+    [
+        ({"several_models": False}, ()),
+        ({"several_models": True}, ("libnginx-mod-http-js",)),
+        ({"tls": "files"}, ()),
+        ({"tls": "self_signed"}, ("openssl",)),
+        ({"shares_address": True}, ("keepalived", "curl")),
+        ({"tls": "self_signed", "several_models": True}, ("libnginx-mod-http-js", "openssl")),
+    ],
+)
+def test_an_edge_gets_what_its_variables_ask_for(
+    edge: dict[str, Any], more: tuple[str, ...]
+) -> None:
+    found = asked("debian-13", kind(gpus=False, gpu_host=False, **edge))
+    assert found.packages == ("python3-apt", "nginx", *more)
+    engine = asked("debian-13", kind(gpus=False, edge=False, **edge))
+    assert not {"nginx", *more} & set(engine.packages)
+
+
+def test_a_system_that_cannot_route_between_models() -> None:
+    several = kind(gpus=False, gpu_host=False, several_models=True)
+    with pytest.raises(PackagesError, match=r"^ubuntu-22\.04: has no libnginx-mod-http-js, by"):
+        wanted("ubuntu-22.04", [several])
+    assert asked("ubuntu-24.04", several)
+
+
 def test_what_is_the_operators_own_is_not_brought() -> None:
     sources = dict.fromkeys(("nvidia_driver_source", "docker_engine_source"), "preinstalled")
     found = asked("debian-12", kind(**sources, container_toolkit_source="preinstalled"))
@@ -186,13 +224,15 @@ def test_a_system_that_is_none_is_refused() -> None:
 
 def test_no_package_of_a_role_is_forgotten() -> None:
     """What tasks install by name, and not as a plan says."""
-    edge = yaml.safe_load((ROLES / "edge" / "vars" / "main.yml").read_text())["_edge_package"]
-    named = {edge}
+    shared = yaml.safe_load((ROLES / "edge_vip" / "vars" / "main.yml").read_text())
+    named = {"nginx", *shared["_edge_vip_packages"]}
     for path in ROLES.glob("*/tasks/*.yml"):
         for task in yaml.safe_load(path.read_text()) or []:
             names = (task.get("ansible.builtin.apt") or {}).get("name", [])
             named |= {names} if isinstance(names, str) else set(names)
-    assert {name for name in named if "{" not in name} <= set(asked("debian-12").packages)
+    everything = kind(several_models=True, tls="self_signed", shares_address=True)
+    installed = set(asked("debian-12", everything).packages)
+    assert {name for name in named if "{" not in name} <= installed
     assert {"nginx", "nftables"} <= named
 
 

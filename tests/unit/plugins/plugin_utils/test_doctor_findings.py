@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable
@@ -134,6 +135,10 @@ def canonical(host: Host, kernel: str) -> None:
         "linux-image-6.8.0-94-generic": "6.8.0-94.96",
         f"linux-modules-nvidia-580-server-open-{own}": "6.8.0-90.91",
     }
+
+
+def certificate(**values: Any) -> Change:
+    return lambda host: host["state"]["certificates"][kind.PEM].update(values)
 
 
 OFF = on("state", "nvidia", module=None)
@@ -591,6 +596,38 @@ CASES: list[tuple[str, Callable[[], Host], Change, str, str]] = [
         "systemctl start nginx.service",
     ),
     (
+        "edge_dropin_missing",
+        kind.edge,
+        on(
+            "state", "paths", **{"/etc/systemd/system/nginx.service.d/vllm.conf": {"exists": False}}
+        ),
+        "nginx.service has lost /etc/systemd/system/nginx.service.d/vllm.conf, without which a stop"
+        " cuts the streams after 5 seconds and nothing confines nginx.",
+        "ansible-playbook playbooks/site.yml",
+    ),
+    (
+        "edge_certificate_unusable",
+        kind.edge_with_tls,
+        certificate(problem="/etc/ssl/llm.key is not of that certificate"),
+        "The edge cannot be started with its certificate: /etc/ssl/llm.key is not of that"
+        " certificate.",
+        "Put a good certificate and its key there and run `systemctl reload nginx`.",
+    ),
+    (
+        "edge_certificate_expired",
+        kind.edge_with_tls,
+        certificate(not_after=kind.STARTED),
+        "/etc/ssl/llm.pem has expired on 2026-11-21 03:00 UTC, and clients refuse it.",
+        "Put a good certificate and its key there and run `systemctl reload nginx`.",
+    ),
+    (
+        "edge_certificate_expires",
+        kind.edge_with_tls,
+        certificate(not_before=0, not_after=kind.STARTED + 14 * 86400 - 1),
+        "/etc/ssl/llm.pem expires on 2026-12-05 02:59 UTC.",
+        "Put a good certificate and its key there and run `systemctl reload nginx`.",
+    ),
+    (
         "port_taken",
         kind.server,
         both(
@@ -922,6 +959,7 @@ def test_the_host_is_asked_for_all_that_is_judged() -> None:
     assert asked["disks"] == [*_doctor.DISKS, "/srv/vllm"]
     assert asked["ports"] == [8000, 8080]
     assert asked["kernel_log"] is True
+    assert asked["certificates"] == []
     assert asked["instances_directory"] == "/srv/vllm"
     assert asked["packages"] == list(_doctor.PACKAGES)
     assert "docker.service" in asked["services"]
@@ -1194,9 +1232,65 @@ def test_before_the_first_run_addresses_are_compared(
     assert codes(kind.virgin, change) == [*told, "not_provisioned"]
 
 
+@pytest.mark.parametrize(
+    ("tls", "changed", "mend"),
+    [
+        ("acme", {"not_after": kind.STARTED + 86400}, "certbot renew --no-random-sleep-on-renew"),
+        ("acme", {"problem": "/x is not there"}, "ansible-playbook playbooks/site.yml"),
+        ("self_signed", {"not_after": kind.STARTED}, "ansible-playbook playbooks/site.yml"),
+        ("self_signed", {"problem": "/x is not there"}, "ansible-playbook playbooks/site.yml"),
+    ],
+)
+def test_each_certificate_is_renewed_by_who_made_it(
+    tls: str, changed: dict[str, Any], mend: str
+) -> None:
+    (finding,) = diagnose(kind.edge_with_tls(tls, **changed))
+    assert finding.mend == mend
+
+
+@pytest.mark.parametrize(("days", "told"), [(6.1, []), (5.9, ["edge_certificate_expires"])])
+def test_a_certificate_that_never_holds_long(days: float, told: list[str]) -> None:
+    now, day = kind.STARTED, 86400
+    of_24_days = certificate(not_before=now + (days - 24) * day, not_after=now + days * day)
+    assert codes(kind.edge_with_tls, of_24_days) == told
+
+
+def test_the_host_is_asked_for_the_certificate_of_its_edge() -> None:
+    asked = _doctor.questions(kind.edge_with_tls()["settings"], "/srv/vllm", [])
+    assert asked["certificates"] == [{"certificate": kind.PEM, "key": "/etc/ssl/llm.key"}]
+
+
+def test_a_certificate_before_the_first_run_is_not_missed() -> None:
+    fresh = on("state", paths={})
+    assert codes(kind.edge_with_tls, fresh, certificate(problem="/x is not there")) == []
+
+
+def test_nginx_has_the_port_of_challenges() -> None:
+    host = kind.edge()
+    listening = [{"address": "0.0.0.0", "port": 80, "process": "nginx"}]
+    on("state", listening=listening)(host)
+    ports = {8080: "the edge", 80: "the ACME challenges of the edge"}
+    challenged = dataclasses.replace(host["settings"], ports=ports, addresses={}, edge_ports=[80])
+    host["settings"] = challenged
+    assert diagnose(host) == []
+    listening[0]["process"] = "apache2"
+    (finding,) = diagnose(host)
+    assert finding.what == (
+        "apache2 listens on 0.0.0.0:80, the port of the ACME challenges of the edge."
+    )
+
+
 def test_an_edge_whose_nginx_was_removed() -> None:
     gone = on("state", "services", **{"nginx.service": kind.NO_UNIT})
     assert codes(kind.edge, gone) == ["unit_missing"]
+
+
+def test_an_address_that_nobody_keeps() -> None:
+    shared = dataclasses.replace(kind.edge()["settings"], shares_address=True)
+    stopped = service("keepalived.service", active="inactive")
+    assert codes(kind.edge, on(settings=shared)) == ["unit_missing"]
+    assert codes(kind.edge, on(settings=shared), stopped) == ["unit_stopped"]
+    assert codes(kind.edge, stopped) == []
 
 
 def test_a_port_that_is_taken_before_the_first_run() -> None:

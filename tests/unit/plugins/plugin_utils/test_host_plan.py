@@ -80,7 +80,13 @@ def test_a_virgin_host_has_everything_pending_and_serves_nothing() -> None:
     assert plan["serving"] is False
     assert plan["remove"] == []
     assert plan["endpoints"] == [
-        {"name": "gpt-oss-20b", "address": "192.0.2.7", "port": 8000, "in_rotation": True}
+        {
+            "name": "gpt-oss-20b",
+            "served_name": "gpt-oss-20b",
+            "address": "192.0.2.7",
+            "port": 8000,
+            "in_rotation": True,
+        }
     ]
 
 
@@ -152,10 +158,10 @@ def planned(**changes: Any) -> dict[str, Any]:
 
 def test_replicas_are_engines_of_one_name_on_ports_of_their_own() -> None:
     plan = planned()
-    assert plan["endpoints"] == [
-        {"name": "gpt-oss-20b", "address": "192.0.2.7", "port": 8000, "in_rotation": True},
-        {"name": "gpt-oss-20b-2", "address": "192.0.2.7", "port": 8001, "in_rotation": True},
-    ]
+    assert [
+        (endpoint["name"], endpoint["served_name"], endpoint["port"])
+        for endpoint in plan["endpoints"]
+    ] == [("gpt-oss-20b", "gpt-oss-20b", 8000), ("gpt-oss-20b-2", "gpt-oss-20b", 8001)]
     one, two = plan["releases"]
     assert (one["unit"], two["unit"]) == ("vllm@gpt-oss-20b.service", "vllm@gpt-oss-20b-2.service")
     assert one["served_name"] == two["served_name"] == "gpt-oss-20b"

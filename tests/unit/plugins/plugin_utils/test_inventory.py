@@ -2,53 +2,25 @@
 # Copyright (c) 2026 baremetal.vllm contributors
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from ansible.parsing.dataloader import DataLoader
 
-from ansible_collections.baremetal.vllm.plugins.plugin_utils._inventory import check
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._inventory_tables import (
     PATTERNS,
     RANGES,
 )
-from ansible_collections.baremetal.vllm.plugins.plugin_utils._variables import RoleInterfaces
+from ansible_collections.baremetal.vllm.tests.unit.plugins.plugin_utils.inventory_hosts import (
+    ALONE,
+    FLEET,
+    KEY,
+    ONE,
+    SPECS,
+    instance,
+    problems,
+)
 
-SPECS = RoleInterfaces(DataLoader()).specs
 DIGEST = "sha256:" + "a1" * 32
-KEY = "0123456789abcdef" * 2
-ONE = {"name": "gpt-oss-20b", "model": "openai/gpt-oss-20b"}
-
-BASE: dict[str, Any] = {
-    "vllm_release": "0.32.0",
-    "vllm_image": f"registry.example:5000/vllm@{DIGEST}",
-    "vllm_instances": [ONE],
-    "vllm_api_key": "",
-    "model_store_token": "",
-    "vllm_http_keep_alive": 120,
-    "edge_listen_address": "127.0.0.1",
-    "edge_port": 8080,
-    "edge_plain_http": False,
-    "edge_api_keys": {},
-    "edge_upstream_keepalive_timeout": 60,
-}
-ALONE = {"gpu_hosts": ["gpu-1"]}
-FLEET = {"gpu_hosts": ["gpu-1", "gpu-2"], "edge_hosts": ["edge-1"]}
-
-
-def problems(
-    changes: dict[str, Any],
-    host: str = "gpu-1",
-    groups: Mapping[str, list[str]] | None = None,
-    others: dict[str, dict[str, Any]] | None = None,
-) -> list[str]:
-    hostvars = {name: BASE | changed for name, changed in (others or {}).items()}
-    return check(host, BASE | changes, groups or ALONE, hostvars, SPECS)
-
-
-def instance(**changes: Any) -> dict[str, Any]:
-    return {"vllm_instances": [ONE | changes]}
 
 
 def test_an_inventory_that_sets_little_is_right() -> None:
@@ -58,8 +30,6 @@ def test_an_inventory_that_sets_little_is_right() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"edge_api_keys": {"client-1": KEY}, "edge_plain_http": True, "edge_listen_address": "::"},
-        {"edge_listen_address": "::1"},
         {"vllm_container_user": "0"},
         {"host_tuning_cpu_governor": "performance", "host_tuning_gpu_clock_lock": "1200,1500"},
         {"host_tuning_cpu_governor": "", "host_tuning_gpu_clock_lock": ""},
@@ -103,8 +73,6 @@ def test_what_is_allowed(changes: dict[str, Any]) -> None:
             {"docker_engine_source": "snap"},
             "docker_engine_source is 'snap'; allowed are docker, distro, preinstalled.",
         ),
-        ({"edge_plain_http": "maybe"}, "edge_plain_http is 'maybe'; it must be true or false."),
-        ({"edge_port": 65536}, "edge_port is 65536; allowed are 1 to 65535."),
         ({"vllm_ready_timeout": 0}, "vllm_ready_timeout is 0; allowed are 1 or more."),
         (
             {"vllm_state_directory": "var/lib/vllm"},
@@ -146,33 +114,14 @@ def test_what_is_allowed(changes: dict[str, Any]) -> None:
             {"container_toolkit_version": "v1.20.1"},
             "container_toolkit_version is 'v1.20.1'; it must be a release in full, such as 1.20.1.",
         ),
-        (
-            {"edge_client_max_body_size": "8 MB"},
-            "edge_client_max_body_size is '8 MB'; it must be a size",
-        ),
-        (
-            {"edge_listen_address": "localhost"},
-            "edge_listen_address is 'localhost'; it must be an IP address.",
-        ),
         ({"vllm_release": "0.10.2"}, "vllm_release is '0.10.2'; known releases are 0.11.1 to"),
         (
             {"vllm_http_keep_alive": 60},
             "vllm_http_keep_alive is 60; it must be above edge_upstream_keepalive_timeout, which is"
             " 60 on gpu-1.",
         ),
-        ({"edge_paths": ["/models"]}, "edge_paths[0] is '/models'; allowed are chat/completions"),
-        ({"edge_api_keys": {"a b": KEY}}, "edge_api_keys.a b must be a name of letters"),
-        (
-            {"edge_api_keys": {"a": KEY, "b": KEY}},
-            "edge_api_keys.b has the key of a; give every client its own.",
-        ),
-        (
-            {"edge_api_keys": {"a": "1" * 64}},
-            "edge_api_keys.a is a placeholder that everyone knows; make a key with",
-        ),
         ({"vllm_api_key": "0" * 64}, "vllm_api_key is a placeholder that everyone knows"),
         ({"vllm_api_key": "abc123"}, "vllm_api_key has fewer than 32 characters"),
-        ({"edge_listen_address": ""}, "edge_listen_address is ''; it must be an IP address."),
         ({"vllm_address": "0.0.0.0"}, "vllm_address is 0.0.0.0; it must be one IPv4 address"),
         ({"vllm_address": "2001:db8::1"}, "vllm_address is 2001:db8::1; it must be one IPv4"),
         (
@@ -295,7 +244,6 @@ def test_what_is_allowed(changes: dict[str, Any]) -> None:
             instance(env={"VLLM_USE_V1": "1"}),
             "vllm_instances[0].env.VLLM_USE_V1 is not read by vLLM 0.32.0",
         ),
-        (instance(port=8080), "vllm_instances[0].port is 8080, which is edge_port too"),
         (
             {"vllm_instances": [{"name": "a"}]},
             "vllm_instances[0].model is missing; it is required.",
@@ -322,7 +270,9 @@ def test_two_instances_cannot_share_a_name_or_a_port() -> None:
 
 def test_all_mistakes_are_told_at_once() -> None:
     broken = instance(gpu=1, port="x", options={"host": "a"}, env={"HF_TOKEN": "a"})
-    found = problems(broken | {"vllm_release": "0.32.0", "edge_port": 0, "vllm_wibble": 1})
+    found = problems(
+        broken | {"vllm_release": "0.32.0", "model_store_seed_port": 0, "vllm_wibble": 1}
+    )
     assert len(found) == 6
 
 
@@ -334,10 +284,6 @@ def test_all_mistakes_are_told_at_once() -> None:
         {"model_store_s3_secret_key": "hunter2 hunter2"},
         {"model_store_endpoint": "https://me:hunter2@files.example"},
         {"vllm_api_key": ["hunter2"]},
-        {"edge_api_keys": {"a": "hunter2"}},
-        {"edge_api_keys": {"a": "HUNTER2" * 8}},
-        {"edge_api_keys": {"a": ["hunter2"]}},
-        {"edge_api_keys": "hunter2"},
         instance(env={"VLLM_API_KEY": "hunter2"}),
         instance(env={"HF_TOKEN": "hunter2"}),
         instance(env={"SOME": "hunter2\nX"}),
@@ -350,30 +296,6 @@ def test_no_sentence_repeats_a_secret(changes: dict[str, Any]) -> None:
     found = problems(changes)
     assert len(found) == 1, found
     assert "hunter2" not in found[0].lower()
-
-
-def test_the_port_of_an_edge_elsewhere_is_free_for_an_engine() -> None:
-    assert problems(instance(port=8080) | {"vllm_api_key": KEY}, groups=FLEET) == []
-
-
-@pytest.mark.parametrize(
-    ("changes", "count"),
-    [
-        ({}, 2),
-        ({"edge_plain_http": True}, 1),
-        ({"edge_api_keys": {"a": KEY}}, 1),
-        ({"edge_plain_http": True, "edge_api_keys": {"a": KEY}}, 0),
-    ],
-)
-@pytest.mark.parametrize("address", ["0.0.0.0", "192.0.2.7", "::"])
-def test_an_edge_that_others_reach_needs_consent_and_keys(
-    changes: dict[str, Any], count: int, address: str
-) -> None:
-    found = problems(changes | {"edge_listen_address": address})
-    assert len(found) == count
-    assert all(
-        f"edge_listen_address is {address}, which other machines reach" in one for one in found
-    )
 
 
 def test_an_inventory_without_hosts_is_refused_on_the_controller() -> None:
@@ -405,47 +327,6 @@ def test_an_engine_with_an_edge_elsewhere_needs_the_internal_key(
     found = problems({}, groups=groups)
     said = "gpu-1: vllm_api_key is empty, but an edge is on another host (edge-1); set a key"
     assert [one.startswith(said) for one in found] == [True] * needed
-
-
-def fleet(**gpu_2: Any) -> list[str]:
-    """What an edge says of gpu-2, beside a gpu-1 that is right."""
-    key = {"vllm_api_key": KEY}
-    return problems(key, "edge-1", FLEET, {"gpu-1": key, "gpu-2": key | gpu_2})
-
-
-def test_an_edge_in_front_of_replicas_is_right() -> None:
-    assert fleet() == []
-
-
-def test_an_edge_fronts_one_model_name() -> None:
-    said = (
-        "edge-1: its edge would front instances of different names,"
-        " gpt-oss-120b (gpu-2), gpt-oss-20b (gpu-1);"
-    )
-    (found,) = fleet(**instance(name="gpt-oss-120b"))
-    assert found.startswith(said)
-
-
-def test_a_host_that_fronts_itself_serves_one_model_name() -> None:
-    (found,) = problems({"vllm_instances": [ONE, ONE | {"name": "b", "port": 8001}]})
-    assert "different names, b (gpu-1), gpt-oss-20b (gpu-1); one model name per fleet" in found
-
-
-def test_an_absent_instance_is_not_fronted() -> None:
-    assert fleet(**instance(name="old", state="absent")) == []
-
-
-def test_engines_keep_connections_longer_than_their_edge() -> None:
-    assert fleet(vllm_http_keep_alive=60) == [
-        "gpu-2: vllm_http_keep_alive is 60; it must be above edge_upstream_keepalive_timeout, which"
-        " is 60 on edge-1."
-    ]
-
-
-def test_the_internal_key_is_one_for_the_fleet() -> None:
-    (found,) = fleet(vllm_api_key="another" * 5)
-    assert found.startswith("edge-1: vllm_api_key differs from the one of gpu-2, which it fronts;")
-    assert "another" not in found
 
 
 def test_an_engine_does_not_look_at_the_other_hosts() -> None:

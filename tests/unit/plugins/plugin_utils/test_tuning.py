@@ -98,7 +98,7 @@ def test_without_guard_its_files_go_and_nothing_is_written() -> None:
         *("nvidia-utils-580-server", "nvidia-fabricmanager"),
         *("nvidia-container-toolkit-base", "libnvidia-container1", "docker-ce", "docker-ce-cli"),
         *("docker.io", "containerd.io", "containerd", "runc", "nginx", "nginx-common"),
-        *("libnginx-mod-stream", "cuda-drivers-fabricmanager-580"),
+        *("libnginx-mod-stream", "keepalived", "cuda-drivers-fabricmanager-580"),
     ],
 )
 def test_packages_that_unattended_upgrades_leaves_alone(package: str) -> None:
@@ -122,7 +122,7 @@ def test_packages_that_it_goes_on_upgrading(package: str) -> None:
     "unit",
     [
         *("containerd.service", "docker.service", "nginx.service", "vllm@gpt-oss-20b.service"),
-        *("nvidia-persistenced.service", "nvidia-fabricmanager.service"),
+        *("nvidia-persistenced.service", "nvidia-fabricmanager.service", "keepalived.service"),
     ],
 )
 def test_units_that_needrestart_leaves_running(unit: str) -> None:

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright (c) 2026 baremetal.vllm contributors
+"""OpenAI's own client at the shared address meets what it knows from the vendor's service."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+
+import pytest
+from clients import OTHER, QUESTION, SHARED, TINY, container, key, openai
+from conftest import SCENARIO
+from openai import (
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    AuthenticationError,
+    BadRequestError,
+    NotFoundError,
+    OpenAI,
+    RateLimitError,
+)
+from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
+
+ASKED: list[ChatCompletionMessageParam] = [{"role": "user", "content": QUESTION}]
+WEATHER: ChatCompletionToolParam = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "The weather in a town.",
+        "parameters": {
+            "type": "object",
+            "properties": {"town": {"type": "string"}},
+            "required": ["town"],
+        },
+    },
+}
+COLOUR = {
+    "type": "object",
+    "properties": {"colour": {"type": "string", "enum": ["red", "green"]}},
+    "required": ["colour"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture(scope="module")
+def client() -> OpenAI:
+    return openai()
+
+
+# -- answers --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", [TINY, OTHER])
+def test_chat(client: OpenAI, model: str) -> None:
+    answer = client.chat.completions.create(model=model, messages=ASKED, max_tokens=20)
+    assert answer.model == model
+    assert answer.usage
+    assert answer.usage.completion_tokens == 20
+    assert answer.choices[0].finish_reason == "length"
+
+
+@pytest.mark.parametrize("model", [TINY, OTHER])
+def test_streamed_chat(client: OpenAI, model: str) -> None:
+    chunks = list(
+        client.chat.completions.create(
+            model=model,
+            messages=ASKED,
+            max_tokens=20,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+    )
+    assert {chunk.model for chunk in chunks} == {model}
+    assert len(chunks) > 5
+    assert chunks[-1].usage
+    assert chunks[-1].usage.completion_tokens == 20
+
+
+def test_chat_with_tools(client: OpenAI) -> None:
+    """A model of random weights calls none; vLLM has read and rendered the tool all the same."""
+    without = client.chat.completions.create(model=TINY, messages=ASKED, max_tokens=5)
+    answer = client.chat.completions.create(
+        model=TINY, messages=ASKED, max_tokens=5, tools=[WEATHER], tool_choice="auto"
+    )
+    assert answer.usage and without.usage
+    assert answer.usage.prompt_tokens > without.usage.prompt_tokens + 10
+    with pytest.raises(BadRequestError):
+        client.chat.completions.create(
+            model=TINY,
+            messages=ASKED,
+            tools=[{"type": "function"}],  # type: ignore[list-item]
+        )
+
+
+def test_structured_output(client: OpenAI) -> None:
+    """On the path without Harmony's channels, where the schema binds from the first token on."""
+    answer = client.completions.create(
+        model=TINY,
+        prompt=QUESTION,
+        max_tokens=60,
+        extra_body={"structured_outputs": {"json": COLOUR}},
+    )
+    assert json.loads(answer.choices[0].text)["colour"] in ("red", "green")
+    chat = client.chat.completions.create(
+        model=TINY,
+        messages=ASKED,
+        max_tokens=20,
+        response_format={
+            "type": "json_schema",
+            "json_schema": {"name": "colour", "schema": COLOUR, "strict": True},
+        },
+    )
+    assert chat.usage
+    assert chat.usage.completion_tokens > 0
+
+
+@pytest.mark.parametrize("model", [TINY, OTHER])
+def test_responses_are_found_again_whichever_engine_gave_them(client: OpenAI, model: str) -> None:
+    given = [
+        client.responses.create(model=model, input=QUESTION, max_output_tokens=20) for _ in range(4)
+    ]
+    for response in given:
+        assert client.responses.retrieve(response.id).id == response.id
+
+
+def test_streamed_response(client: OpenAI) -> None:
+    events = list(
+        client.responses.create(model=TINY, input=QUESTION, max_output_tokens=20, stream=True)
+    )
+    assert events[0].type == "response.created"
+    assert events[-1].type in ("response.completed", "response.incomplete")
+
+
+def test_response_in_the_background_is_cancelled(client: OpenAI) -> None:
+    given = client.responses.create(
+        model=TINY, input=QUESTION, max_output_tokens=3000, background=True
+    )
+    assert given.status in ("queued", "in_progress")
+    assert client.responses.cancel(given.id).status == "cancelled"
+    assert client.responses.retrieve(given.id).status == "cancelled"
+
+
+def test_models_of_all_engines_are_listed_once(client: OpenAI) -> None:
+    assert sorted(model.id for model in client.models.list()) == sorted([TINY, OTHER])
+
+
+# -- errors ---------------------------------------------------------------------------------------
+
+
+def test_key_that_is_wrong() -> None:
+    client = openai().with_options(api_key="0" * 64)
+    with pytest.raises(AuthenticationError) as error:
+        client.models.list()
+    assert error.value.code == "invalid_api_key"
+
+
+def test_both_keys_of_a_client_are_right_while_one_replaces_the_other(client: OpenAI) -> None:
+    for name in ("app", "app_before"):
+        assert list(client.with_options(api_key=key(name)).models.list())
+
+
+def test_model_that_nobody_serves(client: OpenAI) -> None:
+    with pytest.raises(NotFoundError, match="no-such-model") as error:
+        client.chat.completions.create(model="no-such-model", messages=ASKED)
+    assert error.value.code == "model_not_found"
+
+
+def test_response_that_nobody_gave(client: OpenAI) -> None:
+    with pytest.raises(NotFoundError):
+        client.responses.retrieve("resp_0123456789abcdef")
+
+
+def test_embeddings_of_a_model_that_has_none(client: OpenAI) -> None:
+    with pytest.raises((BadRequestError, NotFoundError)) as error:
+        client.embeddings.create(model=TINY, input=QUESTION)
+    assert isinstance(error.value.body, dict), "the body is no error of OpenAI's form"
+    assert error.value.body["message"]
+
+
+def test_more_tokens_than_the_context_has(client: OpenAI) -> None:
+    with pytest.raises(BadRequestError) as error:
+        client.chat.completions.create(model=TINY, messages=ASKED, max_tokens=100_000)
+    assert "4096" in error.value.message, "vLLM's own words"
+
+
+def test_path_that_is_not_served(client: OpenAI) -> None:
+    with pytest.raises(NotFoundError) as error:
+        client.files.list()
+    assert error.value.code == "unknown_url"
+
+
+def test_client_above_its_rate_is_told_when_to_come_back() -> None:
+    """The other client is not slowed down."""
+    limited = openai(client="limited")
+    with pytest.raises(RateLimitError) as error:
+        for _ in range(10):
+            limited.models.list()
+    assert error.value.response.headers["retry-after"] == "1"
+    assert error.value.code == "rate_limit_exceeded"
+    for _ in range(10):
+        openai().models.list()
+
+
+def test_client_above_its_rate_gets_there_by_the_retries_of_the_library() -> None:
+    limited = openai(client="limited", retries=5)
+    for _ in range(5):
+        assert list(limited.models.list())
+
+
+def test_client_that_waits_no_longer_is_told_by_its_library() -> None:
+    with pytest.raises(APITimeoutError):
+        openai(timeout=0.5).chat.completions.create(
+            model=TINY, messages=ASKED, max_tokens=3000, extra_body={"min_tokens": 3000}
+        )
+
+
+# -- TLS ------------------------------------------------------------------------------------------
+
+
+def test_certificate_is_refused_by_who_does_not_trust_the_authority() -> None:
+    client = OpenAI(
+        base_url=f"https://{SHARED}:{SCENARIO.edge_port}/v1", api_key=key("app"), max_retries=0
+    )
+    with pytest.raises(APIConnectionError):
+        client.models.list()
+
+
+def test_plain_http_is_an_error_that_clients_can_read() -> None:
+    client = openai()
+    plain = client.with_options(base_url=f"http://{SHARED}:{SCENARIO.edge_port}/v1")
+    with pytest.raises(BadRequestError) as error:
+        plain.models.list()
+    assert error.value.code == "bad_request"
+
+
+def test_tokens_arrive_one_by_one_over_http_2() -> None:
+    body = {"model": TINY, "prompt": QUESTION, "max_tokens": 40, "stream": True}
+    url = f"https://{SHARED}:{SCENARIO.edge_port}/v1/completions"
+    curl = ["curl", "--silent", "--no-buffer", "--http2", "--insecure"]
+    curl += ["--header", f"Authorization: Bearer {key('app')}", "--json"]
+    curl += [json.dumps(body | {"ignore_eos": True}), "--write-out", "HTTP %{http_version}", url]
+    arrived: list[tuple[float, str]] = []
+    with subprocess.Popen(
+        ["docker", "exec", container("gpu1"), *curl], stdout=subprocess.PIPE, text=True
+    ) as asking:
+        assert asking.stdout
+        arrived += [(time.monotonic(), line) for line in asking.stdout if line.strip()]
+    assert arrived[-1][1] == "HTTP 2"
+    moments = {round(moment, 3) for moment, line in arrived if line.startswith("data:")}
+    assert len(moments) >= 20
+
+
+def test_error_of_the_edge_is_no_page(client: OpenAI) -> None:
+    with pytest.raises(APIStatusError) as error:
+        client.post("/chat/completions/", cast_to=object, body={})
+    assert error.value.response.headers["content-type"] == "application/json"

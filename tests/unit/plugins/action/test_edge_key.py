@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright (c) 2026 baremetal.vllm contributors
+"""playbooks/edge_key.yml as a person runs it: the key is on the screen, and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ansible_collections.baremetal.vllm.plugins.plugin_utils import _inventory
+from ansible_collections.baremetal.vllm.tests.unit.plugins.plugin_utils.inventory_hosts import (
+    problems,
+)
+
+COLLECTION = Path(_inventory.__file__).parents[2]
+# ansible-test puts its own on PATH; a plain virtual environment has one beside its Python.
+PROGRAM = shutil.which("ansible-playbook") or str(
+    Path(sys.executable).with_name("ansible-playbook")
+)
+KEY = re.compile(r"\b[0-9a-f]{64}\b")
+
+
+def run(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the playbook without an inventory, as talkative as can be, and with a log."""
+    return subprocess.run(
+        [PROGRAM, str(COLLECTION / "playbooks/edge_key.yml"), "-vvv", *arguments],
+        cwd=directory,
+        env=os.environ
+        | {
+            "ANSIBLE_COLLECTIONS_PATH": str(COLLECTION.parents[2]),
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_LOCAL_TEMP": str(directory),
+            "ANSIBLE_HOME": str(directory),
+            "ANSIBLE_LOG_PATH": str(directory / "ansible.log"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("arguments", [(), ("--check", "--diff")])
+def test_a_key_is_shown_once_and_kept_nowhere(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    done = run(tmp_path, "-e", "client=team-a", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (key,) = KEY.findall(done.stdout + done.stderr)
+    assert "changed=0" in done.stdout
+    assert "Show a new key once" in (tmp_path / "ansible.log").read_text()
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in written if key in path.read_text(errors="replace")]
+
+
+def test_the_lines_for_the_vault_are_what_preflight_accepts(tmp_path: Path) -> None:
+    printed = run(tmp_path, "-e", "client=team-a").stdout
+    (lines,) = re.findall(r"^  vault_edge_api_keys:\n.*\n", printed, re.M)
+    keys = yaml.safe_load(lines)["vault_edge_api_keys"]
+    assert list(keys) == ["team-a"]
+    assert problems({"edge_api_keys": keys}) == []
+
+
+def test_every_run_makes_another_key(tmp_path: Path) -> None:
+    keys = [KEY.findall(run(tmp_path, "-e", "client=a").stdout) for _run in range(2)]
+    assert keys[0] != keys[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "client is missing; name the client, as in -e client=team-a."),
+        (("-e", "client="), "client is missing; name the client, as in -e client=team-a."),
+        (
+            ("-e", '{"client": "team a"}'),
+            "client is 'team a'; it must be a name of letters, digits, dots, dashes and"
+            " underscores, 64 at most.",
+        ),
+        (
+            ("-e", "client=default"),
+            "client is 'default'; it is a word of nginx's own; give the client another name.",
+        ),
+    ],
+)
+def test_a_client_that_preflight_would_refuse_gets_no_key(
+    tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    done = run(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert said in done.stdout + done.stderr
+    assert not KEY.findall(done.stdout)
