@@ -293,7 +293,7 @@ def _ports(edge: Variables, engine: Variables) -> Iterator[str]:
     ports = {"edge_port": edge.get("edge_port")}
     if edge.get("edge_tls") == "acme":
         ports["edge_acme_port"] = edge.get("edge_acme_port")
-        if ports["edge_acme_port"] == ports["edge_port"] is not None:
+        if ports["edge_port"] is not None and ports["edge_acme_port"] == ports["edge_port"]:
             yield (
                 f"edge_acme_port is {ports['edge_port']}, which is edge_port too; challenges come"
                 " in clear, and clients by TLS, so change edge_port, to 443 for example."

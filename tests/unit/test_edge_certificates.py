@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,9 @@ from typing import Any
 import pytest
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
-PROGRAM = Path(sys.executable).with_name("ansible-playbook")
+PROGRAM = shutil.which("ansible-playbook") or str(
+    Path(sys.executable).with_name("ansible-playbook")
+)
 NOW = 1795326300
 DAY = 86400
 DIRECTORY = "https://acme.example.net/directory"
@@ -67,10 +70,9 @@ def state(
     }
 
 
-def of_acme(found: dict[str, Any] | None = GOOD, **host: Any) -> dict[str, dict[str, Any]]:
-    return state(
-        f"{LIVE}/fullchain.pem", found, **{"renewal": f"a = 1\nserver = {DIRECTORY}\n", **host}
-    )
+def of_acme(**host: Any) -> dict[str, dict[str, Any]]:
+    known = {"found": GOOD, "renewal": f"a = 1\nserver = {DIRECTORY}\n"}
+    return state(f"{LIVE}/fullchain.pem", **{**known, **host})
 
 
 def derived(directory: Path, cases: list[dict[str, Any]], expression: str) -> list[Any]:
@@ -139,7 +141,7 @@ def test_clients_are_served_where_there_is_something_to_serve_with(tmp_path: Pat
         SELF_SIGNED | {"__preflight_host_state": state(own, GOOD)},
         SELF_SIGNED | {"__preflight_host_state": state(own)},
         ACME | {"__preflight_host_state": of_acme()},
-        ACME | {"__preflight_host_state": of_acme(None)},
+        ACME | {"__preflight_host_state": of_acme(found=None)},
     ]
     expression = "[__edge_serves_clients | bool, __edge_certificate_revision]"
     assert derived(tmp_path, cases, expression) == [
