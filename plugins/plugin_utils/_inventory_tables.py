@@ -20,7 +20,8 @@ RANGES: dict[str, tuple[int, int | None]] = {
     # The virtual router's own number is 255, and none of these hosts owns the address.
     "edge_vip_priority": (0, 254),
     "edge_vip_router_id": (1, 255),
-    "edge_worker_connections": (16, None),
+    # Each worker may open twice as many files, which the unit allows.
+    "edge_worker_connections": (16, 65535),
     "edge_worker_processes": (1, None),
     "model_store_seed_port": (1, 65535),
     "model_store_timeout": (1, None),
@@ -64,7 +65,8 @@ PATTERNS: dict[str, tuple[str, str]] = {
         r"([\w.+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+)?",
         "one mail address, such as ops@example.net, or empty",
     ),
-    "edge_client_max_body_size": (r"[1-9][0-9]*[kmg]?", "a size as nginx writes it, such as 8m"),
+    # It is a size of buffers, too, for which nginx knows no g.
+    "edge_client_max_body_size": (r"[1-9][0-9]*[km]?", "a size as nginx writes it, such as 8m"),
     # nginx drops headers whose name has an underscore.
     "edge_session_header": (
         r"([A-Za-z0-9][A-Za-z0-9-]{0,63})?",

@@ -32,7 +32,7 @@ def certificates(directory: Path) -> Path:
     target.mkdir()
     made = (
         *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
-        *("-nodes", "-days", "30", "-subj", "/CN=edge.example.net"),
+        *("-nodes", "-days", "90", "-subj", "/CN=edge.example.net"),
         *("-addext", "subjectAltName=DNS:edge.example.net,IP:127.0.0.1"),
         *("-addext", "basicConstraints=critical,CA:TRUE"),
         *("-keyout", str(target / "key.pem"), "-out", str(target / "certificate.pem")),

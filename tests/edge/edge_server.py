@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -74,17 +75,26 @@ class Edge:
         command = ["unshare", "--mount", "--", "sh", "-c", ENTER, str(self._tree), str(unit)]
         with self._output.open("wb") as output:
             process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT
+                command,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                # A keyboard interrupt is for the tests, which then end nginx.
+                start_new_session=True,
             )
         self._process = process
         self.wait_until(
             lambda: process.poll() is not None or (self._runs() and self._listens()), "nginx starts"
         )
         if process.poll() is not None:
-            raise RuntimeError(
-                "nginx did not start in a mount namespace of its own (unshare --mount), for which "
-                f"root is needed with CAP_SYS_ADMIN: {self._output.read_text()}"
-            )
+            self.stop()
+            said = self._output.read_text()
+            if "unshare:" in said or "mount:" in said:
+                raise RuntimeError(
+                    "nginx needs a mount namespace of its own, and that needs root with "
+                    f"CAP_SYS_ADMIN (unshare --mount): {said}"
+                )
+            raise RuntimeError(f"nginx did not start with {self.rendering.name!r}: {said}")
 
     def stop(self) -> None:
         """End it and its engines; no stream is waited for."""
@@ -126,12 +136,18 @@ class Edge:
             )
         before = self.workers()
         self.signal(signal.SIGHUP)
-        self.wait_until(lambda: bool(self.workers() - before), "nginx starts new workers")
+        text = (self._tree / "etc/nginx/nginx.conf").read_text()
+        [count] = re.findall(r"^worker_processes (\d+);", text, re.MULTILINE)
+        self.wait_until(
+            lambda: len(self.workers() - before) == int(count), "nginx starts new workers"
+        )
         revision = (self._tree / "etc/nginx/vllm/healthz.conf").read_text()
         self.wait_until(
             lambda: self.ask("GET", "/healthz").body.decode().strip() in revision,
             "nginx runs the new configuration",
         )
+        # Until then a former worker may take a new client.
+        self.wait_until(lambda: all(map(_takes_nobody, before)), "former workers take nobody")
 
     def take_over(self) -> None:
         """Start nginx's program anew beside the running one, which ends with its last stream."""
@@ -247,3 +263,11 @@ def _is_alive(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state != "Z"
+
+
+def _takes_nobody(worker: int) -> bool:
+    """Whether a worker has ended or has only its streams left, which its title says."""
+    try:
+        return b"shutting down" in Path(f"/proc/{worker}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return True

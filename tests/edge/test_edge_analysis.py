@@ -19,8 +19,8 @@ from rendering import Rendering
 WANTED = {
     # Tokens go out as they come in. Slow clients are bounded by edge_address_connections.
     "proxy_buffering_off": "proxy_buffering off",
-    # The unit's LimitNOFILE says it: nginx itself would need CAP_SYS_RESOURCE, which it has not.
-    "worker_rlimit_nofile_vs_connections": "worker_connections",
+    # It chooses a variable's value and nothing else: the location stays what it is.
+    "if_is_evil": "set $vllm_refuser ",
     # The variable holds the name of an upstream of this configuration, which nginx finds before it
     # would ask a resolver; its servers are addresses.
     "stale_dns_cache": "proxy_pass http://$vllm_other_",
@@ -63,17 +63,13 @@ def test_gixy_reads_the_parts(renderings: dict[str, Rendering], tmp_path: Path) 
 
 # Findings of testssl.sh above LOW that stay, by its id, and why.
 ARGUED = {
-    # The certificate is of the tests: its authority is known to them alone and lasts 30 days.
+    # The certificate is the tests' own: their authority is known to them alone and revokes nothing.
     "cert_chain_of_trust": "the tests' own authority",
-    "cert_chain_of_trust <cert#1>": "the tests' own authority",
-    "cert_crlDistributionPoints": "the tests' own authority revokes nothing",
-    "cert_revocation": "the tests' own authority revokes nothing",
-    "cert_expirationStatus": "the tests' own authority: 30 days",
-    "cert_notAfter": "the tests' own authority: 30 days",
-    # An address, not a name, is scanned; and no DNS is asked for one that is an example.
-    "DNS_CAArecord": "no DNS",
-    # Of the scanner: its OpenSSL does not know what nobody should offer.
-    "engine_problem": "Debian's OpenSSL; the scanner's own sockets try the rest",
+    "cert_revocation": "the tests' own authority",
+    # Mozilla's level intermediate: all ciphers are good, and the client knows which is fast for it.
+    "cipher_order": "wanted",
+    # Of CSP, X-Frame-Options and the like: no browser shows what an API answers. HSTS is there.
+    "security_headers": "no pages",
 }
 
 
@@ -95,6 +91,6 @@ def test_testssl_finds_nothing_above_low(edge: Edge, tmp_path: Path) -> None:
     bad = {
         one["id"]: f"{one['severity']}: {one['finding']}"
         for one in results
-        if one["severity"] not in ("OK", "INFO", "LOW", "DEBUG") and one["id"] not in ARGUED
+        if one["severity"] in ("MEDIUM", "HIGH", "CRITICAL") and one["id"] not in ARGUED
     }
     assert bad == {}

@@ -103,8 +103,6 @@ def test_an_unknown_model_is_a_404_that_names_it(edge: Edge, model: str) -> None
 BROKEN: dict[str, bytes] = {
     "no body": b"",
     "no JSON": b"model=gpt-oss-20b",
-    "cut": b'{"model": "gpt-oss-20b", "messages": [',
-    "more behind it": b'{"model": "gpt-oss-20b"} {}',
     "a list": b'[{"model": "gpt-oss-20b"}]',
     "a string": b'"gpt-oss-20b"',
     "a number": b"1",

@@ -26,6 +26,8 @@ LIMIT = 110.0
 """Seconds for everything but the rendering."""
 
 BURSTS = 16
+STEADY = 1.2
+"""p99 over p50 of a machine that does nothing else; beyond, the figures are of the other work."""
 
 WAYS = {
     "edge": Wanted(),
@@ -97,6 +99,8 @@ async def _costs(renderings: Renderings, edges: Edges) -> list[Figure]:
     ports = {"direct": renderings["edge"].engine_ports[0]} | {way: edges[way].port for way in WAYS}
     _say("Time to the first token and gaps between tokens")
     rounds = await latency.measure(ports, KEY, rounds=8, seconds=4, warm_up=2)
+    if (unsteady := latency.unsteadiness(rounds, "direct")) > STEADY:
+        _say(f"This machine is busy: p99 is {unsteady:.2f} times p50 without an edge, too")
     _say("Requests a second")
     workers = {way: edges[way].workers() for way in WAYS}
     rates = await rate.measure(ports, workers, KEY, rounds=5, seconds=0.8)

@@ -71,6 +71,12 @@ def figures(rounds: Sequence[Round], base: str, ways: Sequence[str]) -> list[Fig
     ]
 
 
+def unsteadiness(rounds: Sequence[Round], base: str) -> float:
+    """How far the slowest answers without an edge are from the usual ones: p99 over p50."""
+    values = [_first_tokens(answers[base]) for answers in rounds]
+    return median(percentile(one, 0.99) / percentile(one, 0.5) for one in values)
+
+
 def _first_tokens(answers: Sequence[Answer]) -> list[float]:
     return [answer.first_token for answer in answers]
 

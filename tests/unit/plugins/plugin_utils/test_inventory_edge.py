@@ -79,10 +79,18 @@ def test_what_is_allowed(changes: dict[str, Any]) -> None:
             {"edge_address_connections": -1},
             "edge_address_connections is -1; allowed are 0 to 65535.",
         ),
+        (
+            {"edge_worker_connections": 65536},
+            "edge_worker_connections is 65536; allowed are 16 to 65535.",
+        ),
         ({"edge_client_rate": "5r/s"}, "edge_client_rate is '5r/s'; it must be a whole number."),
         (
             {"edge_client_max_body_size": "8 MB"},
             "edge_client_max_body_size is '8 MB'; it must be a size as nginx writes it",
+        ),
+        (
+            {"edge_client_max_body_size": "1g"},
+            "edge_client_max_body_size is '1g'; it must be a size as nginx writes it",
         ),
         (
             {"edge_listen_address": "localhost"},
