@@ -11,8 +11,8 @@ from steps.report import Report
 from steps.surroundings import COLLECTIONS, ROOT, environment
 
 NGINX = ("nginx", "libnginx-mod-http-js", "openssl")
-LIMIT = 90
-"""Seconds; a person waits for it."""
+LIMIT = 180
+"""Seconds; a person waits for it. On two cores it takes 40 to 60."""
 
 
 def run(report: Report) -> None:

@@ -21,8 +21,12 @@ def run(report: Report) -> None:
     # Under the full name of the collection, as the plugins import each other.
     plugins = "ansible_collections.baremetal.vllm.plugins"
     report.command("mypy plugins", *MYPY, "--package", plugins, cwd=COLLECTIONS)
-    tests = environment(MYPYPATH=f"{ROOT / 'tests'}:{ROOT / 'molecule' / 'shared'}")
-    report.command("mypy tests", *MYPY, "tests/run.py", env=tests)
+    paths = (ROOT / "tests", ROOT / "tests/edge", ROOT / "molecule/shared")
+    tests = environment(MYPYPATH=":".join(map(str, paths)))
+    # What pytest would find by itself is named; what it imports comes along.
+    edge = sorted((ROOT / "tests/edge").glob("*.py"))
+    report.command("mypy tests", *MYPY, "tests/run.py", *edge, env=tests)
+    report.command("mypy benchmark", *MYPY, "--package", "edge_benchmark", env=tests)
     report.command("changelog fragments", "antsibull-changelog", "lint")
     if (ROOT / "changelogs" / "changelog.yaml").exists():
         changelog = ("lint-changelog-yaml", "changelogs/changelog.yaml")
