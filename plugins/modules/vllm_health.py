@@ -216,6 +216,7 @@ msg:
 
 import dataclasses
 import math
+import os
 import re
 from typing import Any
 
@@ -268,7 +269,10 @@ def build_health(params: dict[str, Any], check_mode: bool) -> Health:
     """Raise ValueError, with a sentence, for parameters that cannot be used."""
     check_parameters(params)
     address = dataclasses.replace(parse_url(params["url"]), server_name=params["server_name"] or "")
-    client = Client(address, params["api_key"], params["validate_certs"], params["ca_path"])
+    ca_path = params["ca_path"]
+    if check_mode and ca_path and not os.path.exists(ca_path):
+        ca_path = None  # a task before this one would have written it
+    client = Client(address, params["api_key"], params["validate_certs"], ca_path)
     wanted = Wanted(
         level=params["level"],
         model=params["model"] or None,

@@ -458,6 +458,12 @@ def test_check_mode_makes_one_attempt_and_does_not_fail(run, engine):
     assert set(result) >= RETURNED
 
 
+def test_check_mode_knows_that_the_certificate_is_still_to_come(run, tls_engine):
+    result = run(url=tls_engine.url, ca_path="/nonexistent.pem", _ansible_check_mode=True)
+    assert (result["state"], result["attempts"]) == ("error", 1)
+    assert not result.get("failed")
+
+
 def test_check_mode_tells_a_ready_engine(run, engine):
     assert run(url=engine.url, _ansible_check_mode=True)["state"] == "ready"
 
