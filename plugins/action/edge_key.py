@@ -10,7 +10,10 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.baremetal.vllm.plugins.plugin_utils._inventory_edge import client_problem
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._inventory_edge import (
+    client_problem,
+    client_shown,
+)
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._specs import shown
 
 _BYTES = 32
@@ -60,4 +63,4 @@ def _problem(client: str) -> str:
     if not client:
         return "client is missing; name the client, as in -e client=team-a."
     problem = client_problem(client)
-    return f"client is {shown(client)}; it {problem}" if problem else ""
+    return f"client is {shown(client_shown(client))}; it {problem}" if problem else ""

@@ -99,7 +99,7 @@ options:
       - What the edge serves TLS with; unset where this host has no edge with TLS.
       - Refused are certificates of the operator that cannot be read, whose key is another one's,
         that have expired or do not hold yet, that lack a name, and that systemd hides from nginx.
-        One that expires within 14 days is a warning.
+        One that expires within 14 days, or a quarter of its time if that is less, is a warning.
     type: dict
     suboptions:
       tls:

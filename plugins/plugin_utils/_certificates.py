@@ -82,15 +82,22 @@ def _ending(found: Mapping[str, Any], advice: str) -> list[str]:
     """Return the note about a certificate that ends soon, or has ended."""
     if not found or found["problem"]:
         return []
-    left = found["not_after"] - found["now"]
-    if left >= NOTE_DAYS * _DAY:
+    if not ends_soon(found):
         return []
+    left = found["not_after"] - found["now"]
     path = found["certificate"]
     if left <= 0:
         return [f"{path} has expired on {_day(found['not_after'])}; {advice}."]
     days = left // _DAY
     within = "within a day" if days < 1 else f"in {days} day{'s' if days > 1 else ''}"
     return [f"{path} expires {within}, on {_day(found['not_after'])}; {advice}."]
+
+
+def ends_soon(found: Mapping[str, Any]) -> bool:
+    """Whether a person should know by now; authorities that sign for a day are renewed late."""
+    left = found["not_after"] - found["now"]
+    lifetime = found["not_after"] - found["not_before"]
+    return bool(left <= 0 or left < min(NOTE_DAYS * _DAY, lifetime / 4))
 
 
 def _authority(state: Mapping[str, Any], path: str) -> list[str]:

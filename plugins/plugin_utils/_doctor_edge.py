@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._certificates import ends_soon
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._doctor_findings import (
     Commands,
     Findings,
@@ -20,7 +21,6 @@ IN_FORCE = "/etc/nginx/vllm/in_force"
 _DROPIN = "/etc/systemd/system/nginx.service.d/vllm.conf"
 PATHS = (IN_FORCE, _DROPIN)
 
-_SOON = 14 * 86400  # seconds; authorities that sign for a day only are renewed later than that
 _OWN = "/etc/nginx/vllm/tls/server.pem"  # the key and its certificate
 _ACME = "/etc/letsencrypt/live"
 
@@ -30,11 +30,13 @@ class Certificate:
     """The two files that nginx serves TLS with.
 
     :param tls: as in edge_tls: ``files``, ``acme`` or ``self_signed``.
+    :param authority: edge_acme_ca, which certbot has to be given by hand; may be empty.
     """
 
     tls: str
     certificate: str
     key: str
+    authority: str = ""
 
 
 def certificate_of(variables: Mapping[str, Any]) -> Certificate | None:
@@ -49,7 +51,12 @@ def certificate_of(variables: Mapping[str, Any]) -> Certificate | None:
         found = Certificate(tls, _OWN, _OWN)
     elif tls == "acme" and isinstance(names, list) and names:
         directory = f"{_ACME}/{names[0]}"
-        found = Certificate(tls, f"{directory}/fullchain.pem", f"{directory}/privkey.pem")
+        found = Certificate(
+            tls,
+            f"{directory}/fullchain.pem",
+            f"{directory}/privkey.pem",
+            str(variables.get("edge_acme_ca") or ""),
+        )
     return found
 
 
@@ -70,16 +77,14 @@ def examine_certificate(
         mend = _another(wanted, commands, lost=True)
         findings.add("edge_certificate_unusable", problem=found["problem"], renew=mend)
         return
-    left = found["not_after"] - found["now"]
-    lifetime = found["not_after"] - found["not_before"]
     told = {
         "path": wanted.certificate,
         "day": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(found["not_after"])),
         "renew": _another(wanted, commands, lost=False),
     }
-    if left <= 0:
+    if found["not_after"] <= found["now"]:
         findings.add("edge_certificate_expired", **told)
-    elif left < min(_SOON, lifetime / 4):
+    elif ends_soon(found):
         findings.add("edge_certificate_expires", **told)
 
 
@@ -88,5 +93,6 @@ def _another(wanted: Certificate, commands: Commands, lost: bool) -> str:
     if wanted.tls == "files":
         return "Put a good certificate and its key there and run `systemctl reload nginx`."
     if wanted.tls == "acme" and not lost:
-        return "certbot renew --no-random-sleep-on-renew"
+        trusting = f"REQUESTS_CA_BUNDLE={wanted.authority} " if wanted.authority else ""
+        return f"{trusting}certbot renew --no-random-sleep-on-renew"
     return f"{commands.play}/site.yml"

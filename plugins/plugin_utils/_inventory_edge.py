@@ -30,6 +30,8 @@ _MAP_WORDS = ("default", "include")
 _ALL = "all"
 # nginx compares such keys without regard to case, so only one case is let in.
 _CLIENT_KEY = re.compile(r"[0-9a-f]{32,128}")
+# A name like this is a key in the wrong place, which no sentence may repeat.
+_MAYBE_KEY = re.compile(r"[0-9A-Fa-f]{32,}")
 _MOST_KEYS = 4
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 # The last label of a name has a letter: else it would be an address that is none.
@@ -69,11 +71,18 @@ def upstream_word(name: str) -> str:
 
 def client_problem(client: str) -> str:
     """What is wrong with the name of a client; empty where nothing is."""
+    if _MAYBE_KEY.fullmatch(client):
+        return "looks like a key and is not shown; a client's name comes first, its key behind it."
     if not _CLIENT_NAME.fullmatch(client):
         return "must be a name of letters, digits, dots, dashes and underscores, 64 at most."
     if client.lower() in _MAP_WORDS:
         return "is a word of nginx's own; give the client another name."
     return ""
+
+
+def client_shown(client: Any) -> str:
+    """The name of a client as a sentence may repeat it."""
+    return "(not shown)" if _MAYBE_KEY.fullmatch(str(client)) else str(client)
 
 
 def check_edge_values(hostname: str, values: Variables) -> list[str]:
@@ -147,15 +156,15 @@ def served_names(engine: Variables) -> list[str]:
 def _clients(values: Variables) -> Iterator[str]:
     spelt: dict[str, str] = {}
     for client in map(str, values.get("edge_api_keys", {})):
-        place = f"edge_api_keys.{client}"
+        place = f"edge_api_keys.{client_shown(client)}"
         other = spelt.setdefault(client.lower(), client)
         problem = client_problem(client)
         if problem:
             yield f"{place} {problem}"
         elif other != client:
             yield (
-                f"{place} differs from edge_api_keys.{other} in case only, which nginx does not"
-                " see; rename one of them."
+                f"{place} differs from edge_api_keys.{client_shown(other)} in case only, which"
+                " nginx does not see; rename one of them."
             )
 
 
@@ -164,6 +173,8 @@ def _keys(values: Variables) -> Iterator[str]:
     if values.get("vllm_api_key"):
         owners[values["vllm_api_key"]] = "the engines, vllm_api_key"
     for client, given in values.get("edge_api_keys", {}).items():
+        if _MAYBE_KEY.fullmatch(str(client)):
+            continue  # told by _clients, and its value may be the name
         place = f"edge_api_keys.{client}"
         keys = given if isinstance(given, list) else [given]
         if not 1 <= len(keys) <= _MOST_KEYS:
@@ -197,10 +208,13 @@ def _limits(values: Variables) -> Iterator[str]:
     clients = {str(client) for client in values.get("edge_api_keys", {})}
     spec = {"type": "dict", "options": {name: {"type": "int"} for name in CLIENT_LIMITS}}
     for client, given in values.get("edge_client_limits", {}).items():
-        place = f"edge_client_limits.{client}"
+        place = f"edge_client_limits.{client_shown(client)}"
         if str(client) not in clients:
-            known = ", ".join(sorted(clients)) or "none"
-            yield f"{place} is no client of edge_api_keys; known are {known}."
+            known = ", ".join(map(client_shown, sorted(clients))) or "none"
+            yield (
+                f"{place} is no client of edge_api_keys; known are {known}. Give it a key there, or"
+                " take its limits out."
+            )
         limits, problems = check_value(place, given, spec)
         yield from problems
         for name, limit in (limits or {}).items():

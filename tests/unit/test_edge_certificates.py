@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 PROGRAM = shutil.which("ansible-playbook") or str(
@@ -39,6 +40,7 @@ ACME: dict[str, Any] = {
 FILES = {
     "edge_tls": "files",
     "edge_server_names": [],
+    "edge_acme_directory": DIRECTORY,
     "edge_tls_certificate": "/etc/ssl/llm.pem",
     "edge_tls_key": "/etc/ssl/llm.key",
 }
@@ -149,10 +151,23 @@ def test_clients_are_served_where_there_is_something_to_serve_with(tmp_path: Pat
         [True, "9c56"],
         [True, "9c56"],
         [False, ""],
-        # What certbot renews by itself is no change of a play.
-        [True, ""],
-        [False, ""],
+        [True, f"{DIRECTORY} llm.example.com"],
+        [False, DIRECTORY],
     ]
+
+
+def test_nginx_is_reloaded_for_what_certbot_does_not_renew_by_itself(tmp_path: Path) -> None:
+    both = GOOD | {"names": ["llm.example.com", "api.example.com"]}
+    known = ACME | {"__preflight_host_state": of_acme()}
+    cases = [
+        known,
+        ACME | {"__preflight_host_state": of_acme(found=GOOD | {"fingerprint": "1234"})},
+        ACME | {"__preflight_host_state": of_acme(found=both)},
+        known | {"edge_acme_directory": "https://staging.example.net/directory"},
+    ]
+    before, renewed, renamed, moved = derived(tmp_path, cases, "__edge_certificate_revision")
+    assert renewed == before
+    assert len({before, renamed, moved}) == 3
 
 
 REASONS: dict[str, tuple[dict[str, Any], list[str]]] = {
@@ -173,6 +188,24 @@ REASONS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a longer address": (
         {"renewal": f"server = {DIRECTORY}/2\n"},
         ["it is of another directory"],
+    ),
+    "by challenges of the edge": (
+        {
+            "renewal": "authenticator = webroot\nwebroot_path = /var/lib/nginx-vllm-acme,\n"
+            f"server = {DIRECTORY}\n"
+        },
+        [],
+    ),
+    "by certbot's own nginx": (
+        {"renewal": f"authenticator = nginx\nserver = {DIRECTORY}\n"},
+        ["certbot would renew it in another way"],
+    ),
+    "by challenges of a site that was there before": (
+        {
+            "renewal": "authenticator = webroot\nwebroot_path = /var/www/html,\n"
+            f"server = {DIRECTORY}\n"
+        },
+        ["certbot would renew it in another way"],
     ),
 }
 
@@ -218,6 +251,27 @@ def test_what_certbot_has_left_is_removed_where_it_is_not_wanted(tmp_path: Path)
         FILES | {"__preflight_host_state": of_acme(hook=False)},
     ]
     assert derived(tmp_path, cases, "__edge_acme_left | bool") == [False, True, False]
+
+
+def test_certbot_keeps_what_the_operator_serves_with_now(tmp_path: Path) -> None:
+    files = [
+        {"path": f"/etc/letsencrypt/renewal/{name}.conf"}
+        for name in ("llm.example.com", "llm.example.com-0001")
+    ]
+    left = {"__edge_acme_lineages": {"files": files}}
+    live = {"edge_tls_certificate": f"{LIVE}/fullchain.pem", "edge_tls_key": f"{LIVE}/privkey.pem"}
+    elsewhere = {"edge_tls_certificate": "", "edge_tls_key": ""}
+    answers = derived(
+        tmp_path, [left | FILES | live, left | ACME | elsewhere], "__edge_acme_unwanted"
+    )
+    assert answers == [["llm.example.com-0001"], ["llm.example.com", "llm.example.com-0001"]]
+
+
+def test_a_certbot_that_fails_keeps_no_removed_edge_at_work() -> None:
+    tasks = yaml.safe_load((ROLES / "edge" / "tasks" / "uninstall.yml").read_text())
+    names = [task["name"] for task in tasks]
+    reload = names.index("Reload nginx with the distribution's configuration")
+    assert names.index("Remove what certificates of an authority needed") > reload
 
 
 # -- the hook of certbot -------------------------------------------------------------------------

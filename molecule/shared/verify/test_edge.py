@@ -248,7 +248,9 @@ def test_too_large_a_body(edge: Edge) -> None:
 
 
 def test_too_long_a_url(edge: Edge) -> None:
-    answer = edge.ask(f"/{'x' * 40_000}")
+    # More than a buffer of 8 KiB. Of a URL that needs several TLS records nginx leaves some unread,
+    # and the client may get a reset before the answer.
+    answer = edge.ask(f"/{'x' * 12_000}")
     assert answer.status == 414
     assert answer.error["type"] == "invalid_request_error"
 

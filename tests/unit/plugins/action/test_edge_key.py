@@ -84,6 +84,11 @@ def test_every_run_makes_another_key(tmp_path: Path) -> None:
             ("-e", "client=default"),
             "client is 'default'; it is a word of nginx's own; give the client another name.",
         ),
+        (
+            ("-e", f"client={'5ec7' * 16}"),
+            "client is '(not shown)'; it looks like a key and is not shown; a client's name comes"
+            " first, its key behind it.",
+        ),
     ],
 )
 def test_a_client_that_preflight_would_refuse_gets_no_key(

@@ -222,6 +222,15 @@ def test_an_edge_alone() -> None:
                 "/etc/letsencrypt/live/a.example/privkey.pem",
             ),
         ),
+        (
+            {"edge_tls": "acme", "edge_server_names": ["a"], "edge_acme_ca": "/etc/ca.pem"},
+            Certificate(
+                "acme",
+                "/etc/letsencrypt/live/a/fullchain.pem",
+                "/etc/letsencrypt/live/a/privkey.pem",
+                "/etc/ca.pem",
+            ),
+        ),
         ({"edge_tls": "acme"}, None),  # preflight says what is missing
     ],
 )

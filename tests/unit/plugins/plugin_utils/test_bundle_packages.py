@@ -224,16 +224,21 @@ def test_a_system_that_is_none_is_refused() -> None:
 
 def test_no_package_of_a_role_is_forgotten() -> None:
     """What tasks install by name, and not as a plan says."""
-    shared = yaml.safe_load((ROLES / "edge_vip" / "vars" / "main.yml").read_text())
-    named = {"nginx", *shared["_edge_vip_packages"]}
+    edge, shared = (
+        yaml.safe_load((ROLES / role / "vars" / "main.yml").read_text())
+        for role in ("edge", "edge_vip")
+    )
+    named = {edge["_edge_package"], edge["_edge_njs_package"], *shared["_edge_vip_packages"]}
     for path in ROLES.glob("*/tasks/*.yml"):
         for task in yaml.safe_load(path.read_text()) or []:
             names = (task.get("ansible.builtin.apt") or {}).get("name", [])
             named |= {names} if isinstance(names, str) else set(names)
+            named.add((task.get("vars") or {}).get("__edge_certificate_package", ""))
     everything = kind(several_models=True, tls="self_signed", shares_address=True)
     installed = set(asked("debian-12", everything).packages)
+    named -= {"", "certbot"}  # with a bundle edge_tls: acme is refused
     assert {name for name in named if "{" not in name} <= installed
-    assert {"nginx", "nftables"} <= named
+    assert {"nginx", "nftables", "openssl"} <= named
 
 
 # -- the distribution's archive ------------------------------------------------------------------

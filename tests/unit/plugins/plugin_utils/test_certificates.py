@@ -23,7 +23,7 @@ GOOD: dict[str, Any] = {
     "resolved": [PATH, "/etc/ssl/llm.key"],
     "problem": "",
     "names": ["llm.example.com", "192.0.2.7"],
-    "not_before": NOW - DAY,
+    "not_before": NOW - 90 * DAY,
     "not_after": NOW + 90 * DAY,
     "now": NOW,
 }
@@ -134,6 +134,13 @@ def test_the_end_of_a_certificate_is_told_14_days_before(left: int, words: str) 
     assert notes == [
         f"{PATH} {words}; put another one there, and its key beside it, and run the play."
     ]
+
+
+@pytest.mark.parametrize(("left", "told"), [(6 * 3600, 0), (6 * 3600 - 1, 1)])
+def test_a_certificate_of_a_day_is_told_when_a_quarter_of_it_is_left(left: int, told: int) -> None:
+    end = NOW + left
+    problems, notes = said(tls="acme", not_before=end - DAY, not_after=end)
+    assert (problems, len(notes)) == ([], told)
 
 
 def test_a_renewal_that_does_not_happen_is_told_and_no_refusal() -> None:

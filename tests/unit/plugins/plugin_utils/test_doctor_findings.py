@@ -1248,6 +1248,16 @@ def test_each_certificate_is_renewed_by_who_made_it(
     assert finding.mend == mend
 
 
+def test_certbot_is_told_whom_a_private_directory_is_trusted_by() -> None:
+    host = kind.edge_with_tls("acme", not_after=kind.STARTED)
+    own = dataclasses.replace(host["settings"].certificate, authority="/etc/ssl/ca.pem")
+    host["settings"] = dataclasses.replace(host["settings"], certificate=own)
+    (finding,) = diagnose(host)
+    assert finding.mend == (
+        "REQUESTS_CA_BUNDLE=/etc/ssl/ca.pem certbot renew --no-random-sleep-on-renew"
+    )
+
+
 @pytest.mark.parametrize(("days", "told"), [(6.1, []), (5.9, ["edge_certificate_expires"])])
 def test_a_certificate_that_never_holds_long(days: float, told: list[str]) -> None:
     now, day = kind.STARTED, 86400

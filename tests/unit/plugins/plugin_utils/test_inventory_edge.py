@@ -17,6 +17,7 @@ from ansible_collections.baremetal.vllm.tests.unit.plugins.plugin_utils.inventor
 )
 
 OTHER_KEY, THIRD_KEY = "fedcba9876543210" * 2, "0f" * 32
+SECRET_KEY = "5ec7e7" * 8
 REACHED = {"edge_listen_address": "0.0.0.0", "edge_api_keys": {"a": KEY}}
 FILES = {
     "edge_tls": "files",
@@ -149,7 +150,7 @@ def test_what_is_allowed(changes: dict[str, Any]) -> None:
             {"edge_api_keys": {"a b": KEY}},
             "edge_api_keys.a b must be a name of letters, digits, dots, dashes and underscores",
         ),
-        ({"edge_api_keys": {"a" * 65: KEY}}, "underscores, 64 at most."),
+        ({"edge_api_keys": {"z" * 65: KEY}}, "underscores, 64 at most."),
         (
             {"edge_api_keys": {"Include": KEY}},
             "edge_api_keys.Include is a word of nginx's own; give the client another name.",
@@ -219,11 +220,12 @@ def test_what_is_allowed(changes: dict[str, Any]) -> None:
         ),
         (
             {"edge_api_keys": {"team-a": KEY}, "edge_client_limits": {"team-b": {"rate": 5}}},
-            "edge_client_limits.team-b is no client of edge_api_keys; known are team-a.",
+            "edge_client_limits.team-b is no client of edge_api_keys; known are team-a. Give it a"
+            " key there, or take its limits out.",
         ),
         (
             {"edge_client_limits": {"team-b": {}}},
-            "edge_client_limits.team-b is no client of edge_api_keys; known are none.",
+            "edge_client_limits.team-b is no client of edge_api_keys; known are none. Give it a",
         ),
         # TLS
         (
@@ -329,6 +331,23 @@ def test_no_sentence_repeats_a_secret(changes: dict[str, Any]) -> None:
     found = problems(changes)
     assert len(found) == 1, found
     assert "hunter2" not in found[0].lower()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"edge_api_keys": {SECRET_KEY: "team-a"}},
+        {"edge_api_keys": {SECRET_KEY.upper(): KEY}},
+        {"edge_api_keys": {SECRET_KEY: KEY, SECRET_KEY.upper(): KEY}},
+        {"edge_api_keys": {SECRET_KEY: KEY}, "edge_client_limits": {SECRET_KEY: {"rate": -1}}},
+        {"edge_api_keys": {SECRET_KEY: KEY}, "edge_client_limits": {"a": {}}},
+        {"edge_client_limits": {SECRET_KEY: {}}},
+    ],
+)
+def test_no_sentence_repeats_a_key_in_the_place_of_a_name(changes: dict[str, Any]) -> None:
+    found = problems(changes)
+    assert found
+    assert not [sentence for sentence in found if SECRET_KEY in sentence.lower()]
 
 
 @pytest.mark.parametrize(
