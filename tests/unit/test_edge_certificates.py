@@ -267,11 +267,22 @@ def test_certbot_keeps_what_the_operator_serves_with_now(tmp_path: Path) -> None
     assert answers == [["llm.example.com-0001"], ["llm.example.com", "llm.example.com-0001"]]
 
 
-def test_a_certbot_that_fails_keeps_no_removed_edge_at_work() -> None:
+def test_an_uninstall_that_was_cut_short_keeps_no_edge_at_work(tmp_path: Path) -> None:
     tasks = yaml.safe_load((ROLES / "edge" / "tasks" / "uninstall.yml").read_text())
     names = [task["name"] for task in tasks]
     reload = names.index("Reload nginx with the distribution's configuration")
+    # certbot may fail.
     assert names.index("Remove what certificates of an authority needed") > reload
+    # The run before has removed all files, and did not come to the reload; or it did.
+    removed = {"__edge_removed": {"changed": False}}
+    cases = [
+        FILES
+        | removed
+        | {"__edge_left": {"host_state": {"paths": {"/run/nginx-vllm-status.sock": found}}}}
+        for found in ({"exists": True}, {"exists": False})
+    ]
+    condition = tasks[reload]["when"][0]
+    assert derived(tmp_path, cases, f"({condition}) | bool") == [True, False]
 
 
 # -- the hook of certbot -------------------------------------------------------------------------
