@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import subprocess
 import threading
@@ -53,6 +54,13 @@ def assert_failed(result, state, *words):
     assert result["msg"] == result["message"]
     for word in words:
         assert word in result["message"]
+
+
+def seconds_told(result, words):
+    """The seconds behind some words of the message; more than was allowed on a busy machine."""
+    found = re.search(rf"{re.escape(words)} ([0-9.]+) seconds", result["message"])
+    assert found, result["message"]
+    return float(found[1])
 
 
 # Levels
@@ -203,7 +211,8 @@ def test_engine_dead_when_it_goes_away_during_the_token(run, engine):
 def test_stalled_when_no_token_comes_though_health_is_good(run, engine):
     engine.routes[CHAT] = HANG
     result = run(url=engine.url, request_timeout=1.5)
-    assert_failed(result, "stalled", "level token", f"POST {CHAT} gave no token in 1.5 seconds")
+    assert_failed(result, "stalled", "level token", f"POST {CHAT} gave no token in")
+    assert seconds_told(result, "gave no token in") >= 1.5
     assert result["level_reached"] == "models"
 
 
@@ -216,13 +225,15 @@ def test_stalled_when_no_token_comes_and_the_engine_has_no_metrics(run, engine):
 def test_stalled_when_health_itself_does_not_answer(run, engine):
     engine.routes["/health"] = HANG
     result = run(url=engine.url, request_timeout=1.5)
-    assert_failed(result, "stalled", "GET /health: no whole answer in 1.5 seconds")
+    assert_failed(result, "stalled", "GET /health: no whole answer in")
+    assert seconds_told(result, "no whole answer in") >= 1.5
 
 
 def test_overloaded_when_no_token_comes_but_others_are_served(run, engine):
     engine.routes[CHAT] = HANG
     engine.running["0"], engine.moving = 5, {"0"}
-    result = run(url=engine.url, request_timeout=1.5)
+    # The same time bounds the reading of what was served meanwhile.
+    result = run(url=engine.url, request_timeout=4)
     assert_failed(result, "overloaded", "while other requests were served")
 
 
@@ -338,7 +349,8 @@ def test_an_engine_that_becomes_idle_passes(run, engine):
 def test_stalled_when_requests_run_without_a_heartbeat(run, engine):
     engine.running["0"] = 3
     result = run(url=engine.url, level="heartbeat")
-    assert_failed(result, "stalled", "of engine 0 did not move in 0.3 seconds", "level heartbeat")
+    assert_failed(result, "stalled", "of engine 0 did not move in", "level heartbeat")
+    assert seconds_told(result, "did not move in") >= 0.3
     assert result["level_reached"] == "token"
 
 
