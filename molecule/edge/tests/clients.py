@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import ssl
 import threading
@@ -30,8 +31,9 @@ def key(client: str) -> str:
     return (ROOT / ".cache/edge-keys" / client).read_text().strip()
 
 
+@functools.cache
 def trust(names_checked: bool = True) -> ssl.SSLContext:
-    """What an operator gives clients: the authorities of all edges, and no other."""
+    """What an operator gives clients: the authorities of all edges, and no other. They are kept."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     for front in SCENARIO.edge_hosts:
         context.load_verify_locations(cadata=lab_host(front).file(AUTHORITY).content_string)
@@ -83,7 +85,7 @@ class Streams:
     At its beginning every client has its first token; at its end every answer has come to an end.
     """
 
-    def __init__(self, host: str = "", count: int = 8, tokens: int = 300) -> None:
+    def __init__(self, host: str = "", count: int = 4, tokens: int = 200) -> None:
         self._client = openai(host, retries=2)
         self._count, self._tokens = count, tokens
         self._stop = threading.Event()

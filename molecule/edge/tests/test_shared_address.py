@@ -41,10 +41,11 @@ table inet lab_cut_off {
 }
 END"""
 
+# By hand; its unit refuses to be stopped, as the package would do that at every upgrade.
+STOP_NGINX = "systemctl kill --kill-whom=main --signal=QUIT nginx"
+
 FAILURES = {
-    "nginx is stopped": Failure(
-        on_host("systemctl stop --no-block nginx"), on_host("systemctl start nginx")
-    ),
+    "nginx is stopped": Failure(on_host(STOP_NGINX), on_host("systemctl start nginx")),
     "keepalived is stopped": Failure(
         on_host("systemctl stop keepalived"), on_host("systemctl start keepalived")
     ),
@@ -85,7 +86,7 @@ def test_address_moves_and_the_survivors_streams_go_on(name: str) -> None:
         assert seconds_until(lambda: healthy(holder)) < WITHIN
     print(f"{name}: the address answered after {needed:.1f} s")
     assert needed < WITHIN
-    assert len(streams.across(moment)) == 8
+    assert len(streams.across(moment)) == 4
     assert streams.cut() == []
 
 
@@ -99,7 +100,7 @@ def test_host_that_comes_back_does_not_take_the_address_back() -> None:
     for _ in SCENARIO.edge_hosts:
         (holder,) = holders()
         survivor = other(holder)
-        lab_host(holder).check_output("systemctl stop nginx")
+        lab_host(holder).check_output(STOP_NGINX)
         assert seconds_until(partial(holds, survivor)) < WITHIN
         lab_host(holder).check_output("systemctl start nginx")
         time.sleep(6)  # two checks and three advertisements
@@ -108,7 +109,7 @@ def test_host_that_comes_back_does_not_take_the_address_back() -> None:
 
 def test_reload_of_keepalived_moves_nothing(edge_host: Host) -> None:
     held = holders()
-    with Streams(count=4) as streams:
+    with Streams() as streams:
         edge_host.check_output("systemctl reload keepalived")
         time.sleep(4)
     assert holders() == held
@@ -117,7 +118,7 @@ def test_reload_of_keepalived_moves_nothing(edge_host: Host) -> None:
 
 def test_changed_setting_is_taken_over_without_a_move() -> None:
     held = holders()
-    with Streams(count=4) as streams:
+    with Streams() as streams:
         for extra in ({"edge_vip_priority": 7}, {}):
             run = playbook("site", extra=extra)
             assert run.code == 0, run.output
