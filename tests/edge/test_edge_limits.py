@@ -57,6 +57,7 @@ def held(edge: Edge) -> Iterator[Callable[[str], Connection]]:
     """Opens a stream of a client that has begun and goes on until the test ends."""
     for engine in edge.engines:
         engine.behaviour = engines.on_demand
+    begun = []
     with contextlib.ExitStack() as stack:
 
         def hold(key: str) -> Connection:
@@ -64,9 +65,12 @@ def held(edge: Edge) -> Iterator[Callable[[str], Connection]]:
             connection = stack.enter_context(edge.connect())
             connection.send(request("POST", CHAT, chat(stream=True), key=key))
             edge.engines[0].wait_for(lambda _any: len(edge.seen()) > before, "a stream begins")
+            begun.append(edge.seen()[-1])
             return connection
 
         yield hold
+    # Until then nginx counts them, and the next test would be refused.
+    edge.wait_until(lambda: all(one.left is not None for one in begun), "the streams end")
 
 
 def again(edge: Edge, key: str) -> bool:
@@ -109,10 +113,17 @@ def test_requests_that_never_end_are_counted(edge: Edge) -> None:
     # A byte now and then: nginx waits for such a body for ever.
     head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\nAuthorization: Bearer {ERIN}"
     with contextlib.ExitStack() as stack:
-        for _turn in range(8):
+
+        def send_slowly() -> None:
             stack.enter_context(edge.connect()).send(head.encode() + b"\r\n\r\n{")
+
+        for _turn in range(8):
+            send_slowly()
         deadline = time.monotonic() + engines.PATIENCE
         while (answer := edge.chat(CAROL)).status == 200:
             assert time.monotonic() < deadline, "slow senders are not bounded"
+            # One of the eight was refused if a request before them was still counted.
+            send_slowly()
+            time.sleep(0.05)
         refused(answer)
     assert again(edge, CAROL)
