@@ -61,11 +61,11 @@ def held(edge: Edge) -> Iterator[Callable[[str], Connection]]:
     with contextlib.ExitStack() as stack:
 
         def hold(key: str) -> Connection:
-            before = len(edge.seen())
+            before = set(map(id, edge.seen()))
             connection = stack.enter_context(edge.connect())
             connection.send(request("POST", CHAT, chat(stream=True), key=key))
-            edge.engines[0].wait_for(lambda _any: len(edge.seen()) > before, "a stream begins")
-            begun.append(edge.seen()[-1])
+            edge.engines[0].wait_for(lambda _any: len(edge.seen()) > len(before), "a stream begins")
+            begun.extend(one for one in edge.seen() if id(one) not in before)
             return connection
 
         yield hold
