@@ -57,7 +57,7 @@ def held(edge: Edge) -> Iterator[Callable[[str], Connection]]:
     """Opens a stream of a client that has begun and goes on until the test ends."""
     for engine in edge.engines:
         engine.behaviour = engines.on_demand
-    begun = []
+    begun: list[engines.Request] = []
     with contextlib.ExitStack() as stack:
 
         def hold(key: str) -> Connection:
