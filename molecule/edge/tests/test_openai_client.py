@@ -89,7 +89,7 @@ def test_chat_with_tools(client: OpenAI) -> None:
         client.chat.completions.create(
             model=TINY,
             messages=ASKED,
-            tools=[{"type": "function"}],  # type: ignore[list-item]
+            tools=[{"type": "function"}],  # type: ignore[list-item]  # wrong on purpose
         )
 
 
