@@ -69,6 +69,16 @@ def healthy(host: str = "") -> bool:
         return False
 
 
+def slow_engines() -> None:
+    """About 20 tokens a second for each of four streams, and CPU left for nginx and the plays.
+
+    The engines together may use less than one of the machine's two cores; an engine that starts
+    afresh may use all again.
+    """
+    for name in SCENARIO.gpu_hosts:
+        lab_host(name).check_output("docker ps --quiet | xargs docker update --cpus 0.4")
+
+
 @dataclass(frozen=True)
 class Streamed:
     """One streamed answer: when it began and ended, and whether all of it came."""
@@ -95,6 +105,7 @@ class Streams:
         self.answers: list[Streamed] = []
 
     def __enter__(self) -> Streams:
+        slow_engines()
         self._work = [self._pool.submit(self._one_after_the_other) for _ in range(self._count)]
         for _ in range(self._count):
             assert self._begun.acquire(timeout=60), "a stream has not begun"
