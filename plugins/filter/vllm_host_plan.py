@@ -78,7 +78,7 @@ _value:
       elements: dict
     endpoints:
       description:
-        - Name, served name, address, port and whether edges may use it, for every wanted engine.
+        - Name, served name, names of LoRA adapters, address and port of every wanted engine.
       type: list
       elements: dict
     directories:

@@ -241,6 +241,7 @@ stderr:
   type: str
 """
 
+import contextlib
 import hashlib
 import os
 import shlex
@@ -281,6 +282,8 @@ class PendingMark:
 
     def clear(self) -> None:
         os.unlink(self._path)
+        with contextlib.suppress(OSError):  # others are pending
+            os.rmdir(self.directory)
 
 
 class QuietModule(AnsibleModule):  # type: ignore[misc]

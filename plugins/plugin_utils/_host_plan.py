@@ -96,9 +96,9 @@ def plan_host(
             {
                 "name": release["name"],
                 "served_name": release["served_name"],
+                "adapters": release["adapters"],
                 "address": settings["listen_address"],
                 "port": release["port"],
-                "in_rotation": True,
             }
             for release in releases
         ],

@@ -73,6 +73,30 @@ def extra_models(instance: Mapping[str, Any]) -> dict[str, str]:
     return {str(key): str(model) for key, model in (instance.get("extra_models") or {}).items()}
 
 
+def adapter_names(instance: Mapping[str, Any]) -> list[str]:
+    """Names of its LoRA adapters, by which clients ask for them as for models.
+
+    Of ``lora-modules``, whose entries vLLM reads as ``name=path`` or as JSON with a key ``name``
+    (``LoRAParserAction`` in vllm/entrypoints/openai/cli_args.py).
+    """
+    options = {canonical(str(key)): value for key, value in (instance.get("options") or {}).items()}
+    entries = options.get("lora-modules") or []
+    named = (_adapter_name(each) for each in (entries if isinstance(entries, list) else [entries]))
+    return sorted({name for name in named if name})
+
+
+def _adapter_name(entry: Any) -> str:
+    if isinstance(entry, str) and entry.lstrip().startswith("{"):
+        try:
+            entry = json.loads(entry)
+        except ValueError:
+            return ""  # vLLM says so
+    if isinstance(entry, Mapping):
+        return str(entry.get("name") or "")
+    name, equals, _path = str(entry).partition("=")
+    return name if equals else ""
+
+
 def models_of(instance: Mapping[str, Any]) -> list[str]:
     """All models of an instance that are no directories of the host."""
     named = [str(instance["model"]), *sorted(extra_models(instance).values())]

@@ -22,6 +22,7 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import (
 )
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._inventory_edge import (
     PLACEHOLDER,
+    check_adapters,
     check_edge,
     check_edge_values,
     check_served_names,
@@ -258,7 +259,8 @@ def _check_backends(
                 f"{hostname}: vllm_api_key differs from the one of {backend}, which it fronts;"
                 " set the same key on all hosts."
             )
-    return problems + check_served_names(hostname, served)
+    engines = {backend: values if backend == hostname else hostvars[backend] for backend in fronts}
+    return problems + check_served_names(hostname, served) + check_adapters(hostname, engines)
 
 
 def _as_int(value: Any) -> int | None:

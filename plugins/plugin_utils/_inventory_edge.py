@@ -12,7 +12,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import is_present, port_of
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import (
+    adapter_names,
+    is_present,
+    port_of,
+)
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._inventory_tables import (
     CLIENT_LIMITS,
     out_of_range,
@@ -122,6 +126,39 @@ def check_served_names(hostname: str, served: Mapping[str, str]) -> list[str]:
     return problems
 
 
+def check_adapters(hostname: str, engines: Mapping[str, Variables]) -> list[str]:
+    """What is wrong with the LoRA adapters behind one edge together.
+
+    :param engines: host -> its variables.
+    """
+    problems: list[str] = []
+    models: dict[str, tuple[str, list[str]]] = {}
+    for host, variables in engines.items():
+        for instance in _served(variables):
+            adapters = adapter_names(instance)
+            first, same = models.setdefault(str(instance["name"]), (host, adapters))
+            if adapters != same:
+                problems.append(
+                    f"{hostname}: {instance['name']} has LoRA adapters {_listed(adapters)} on"
+                    f" {host}, {_listed(same)} on {first}, and its edge asks either of them; give"
+                    " both the same lora-modules."
+                )
+    owners = {name: f"the instance on {host}" for name, (host, _adapters) in models.items()}
+    for name, (_host, adapters) in models.items():
+        for adapter in adapters:
+            owner = owners.setdefault(adapter, f"an adapter of {name}")
+            if owner != f"an adapter of {name}":
+                problems.append(
+                    f"{hostname}: its edge cannot tell {adapter}, an adapter of {name}, from"
+                    f" {owner}; rename one of them."
+                )
+    return problems
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"
+
+
 def check_shared_names(
     hostname: str, edge: Variables, edges: Sequence[str], hostvars: Mapping[str, Variables]
 ) -> list[str]:
@@ -140,11 +177,15 @@ def check_shared_names(
 
 def served_names(engine: Variables) -> list[str]:
     """Names that a host's instances are served under."""
+    return [str(instance["name"]) for instance in _served(engine)]
+
+
+def _served(engine: Variables) -> list[Variables]:
     instances = engine.get("vllm_instances", [])
     if not isinstance(instances, list):
         return []  # that host's own check says so
     return [
-        str(instance["name"])
+        instance
         for instance in instances
         if isinstance(instance, Mapping) and is_present(instance) and instance.get("name")
     ]

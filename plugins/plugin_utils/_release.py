@@ -25,6 +25,7 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils._flags import (
     version,
 )
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import (
+    adapter_names,
     extra_models,
     gpu_devices,
     is_local,
@@ -122,9 +123,10 @@ def build(
         and the flags those that need no GPU.
     :param replica: from 1; the second one is ``<name>-2`` on the next port, under the same model
         name.
-    :returns: ``name``, ``served_name``, ``id`` (hex), ``directory``, ``files`` (name -> text),
-        ``publish`` (``address:port``), ``port``, ``unit``, ``container``, ``image``, ``url``, and
-        ``prediction`` (what plan.json says of memory and KV cache).
+    :returns: ``name``, ``served_name``, ``adapters`` (names of LoRA adapters), ``id`` (hex),
+        ``directory``, ``files`` (name -> text), ``publish`` (``address:port``), ``port``, ``unit``,
+        ``container``, ``image``, ``url``, and ``prediction`` (what plan.json says of memory and KV
+        cache).
     :raises ValueError: an option or a variable that the release does not know, unreadable gpus, or
         a model that is no directory and is not among the host's copies.
     """
@@ -147,6 +149,7 @@ def build(
     return {
         "name": name,
         "served_name": instance["name"],
+        "adapters": adapter_names(instance),
         "id": identity,
         "directory": directory.replace(_ID, identity),
         "files": {file: text.replace(_ID, identity) for file, text in files.items()},

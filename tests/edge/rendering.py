@@ -25,6 +25,8 @@ TEMPLATES = HERE.parents[1] / "roles" / "edge" / "templates"
 
 MODEL = "gpt-oss-20b"
 OTHER_MODEL = "gpt-oss-120b"
+ADAPTERS = {MODEL: ["sql", "Acme/law 'de'"], OTHER_MODEL: ["none", "models"]}
+"""LoRA adapters of each model; some are called like words that nginx's names have."""
 
 ALICE = "a11ce0" * 8
 BOB = "b0b000" * 8
@@ -51,8 +53,10 @@ class Variant:
     variables: Mapping[str, Any] = field(default_factory=dict)
     like: str = ""
     """Another variant, whose ports this one shares: it takes its place by a reload."""
-    down: tuple[int, ...] = ()
-    """Engines that are out of rotation."""
+    left: tuple[int, ...] = ()
+    """Engines that are not in the inventory any more."""
+    adapters: Mapping[str, list[str]] = field(default_factory=dict)
+    """LoRA adapters of each model."""
     port: str = "edge_port"
     """The variable that says where the tests connect."""
     remote: bool = False
@@ -75,8 +79,8 @@ def variants(certificates: Path) -> dict[str, Variant]:
             *("embeddings", "messages"),
         ]
     }
-    first_drained = Variant(variables=keys, like="one", down=(0,))
-    second_drained = Variant(variables=keys, like="one", down=(1,))
+    first_drained = Variant(variables=keys, like="one", left=(0,))
+    second_drained = Variant(variables=keys, like="one", left=(1,))
     tls = {
         "edge_tls": "files",
         "edge_server_names": ["edge.example.net"],
@@ -113,7 +117,7 @@ def variants(certificates: Path) -> dict[str, Variant]:
         "three engines": Variant((MODEL, MODEL, MODEL), keys),
         "other host": Variant(variables=keys, remote=True),
         "acme": Variant(variables=keys | acme, port="edge_acme_port"),
-        "several": Variant(several, keys | every_path | small),
+        "several": Variant(several, keys | every_path | small, adapters=ADAPTERS),
         "limits": Variant(variables=keys | limits),
         "open": Variant(variables=short_idle),
         "session": Variant(variables=keys | {"edge_session_header": "X-Session-Id"}),
@@ -184,13 +188,14 @@ def _host(rendering: Rendering, variant: Variant) -> dict[str, Any]:
             "name": f"{model}-{number}",
             "model": model,
             "served_name": model,
+            "adapters": variant.adapters.get(model, []),
             "address": "127.0.0.1",
             "port": port,
-            "in_rotation": number not in variant.down,
         }
         for number, (model, port) in enumerate(
             zip(variant.engines, rendering.engine_ports, strict=True)
         )
+        if number not in variant.left
     ]
     own = {
         "edge_tree": str(rendering.tree),

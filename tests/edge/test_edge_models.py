@@ -13,7 +13,7 @@ import pytest
 from edge_server import CHAT, Edge, chat
 from engines import Engine, reply
 from http_client import request
-from rendering import ALICE, MODEL, OTHER_MODEL
+from rendering import ADAPTERS, ALICE, MODEL, OTHER_MODEL
 
 VARIANT = "several"
 TAKING_A_MODEL = (
@@ -38,6 +38,14 @@ def test_a_request_goes_to_an_engine_of_its_model(edge: Edge, path: str, model: 
     assert asked(edge) == {model}
     assert {(one.method, one.target) for one in edge.seen()} == {("POST", path)}
     assert len({one.json["user"] for one in edge.seen()}) == 4
+
+
+@pytest.mark.parametrize("model", ADAPTERS)
+def test_a_request_for_an_adapter_goes_to_an_engine_of_its_model(edge: Edge, model: str) -> None:
+    for adapter in ADAPTERS[model]:
+        assert edge.ask("POST", CHAT, chat(adapter)).status == 200
+    assert [one.json["model"] for one in edge.seen()] == ADAPTERS[model]
+    assert asked(edge) == {model}
 
 
 @pytest.mark.parametrize("size", [0, 1_000, 20_000, 60_000])
@@ -158,6 +166,7 @@ def models(edge: Edge) -> list[str]:
 
 def test_the_lists_of_all_models_come_as_one(edge: Edge) -> None:
     assert models(edge) == sorted([MODEL, OTHER_MODEL])
+    assert len(edge.seen()) == 2
 
 
 def test_a_list_lacks_what_nobody_serves_now(edge: Edge) -> None:

@@ -593,7 +593,16 @@ def test_a_command_that_failed_is_tried_again_by_the_next_run(host: Host, marks:
     assert host.run(check=True, **broken)["changed"]
     assert host.run(**broken)["changed"]
     assert not host.run(**broken)["changed"]
-    assert list(marks.iterdir()) == []
+    assert not marks.exists()
+
+
+def test_marks_of_other_sets_stay(host: Host, marks: Path) -> None:
+    broken = {"files": [host.file("a", "1")], "apply": [f"cat {host.path('gate')}"]}
+    assert host.run(**broken)["failed"]
+    assert host.run(files=[host.file("b", "1")], apply=["true"])["changed"]
+    assert len(list(marks.iterdir())) == 1
+    (host.root / "gate").write_text("")
+    assert host.run(**broken)["changed"]
 
 
 def test_a_program_that_is_not_there_is_named_and_tried_again(host: Host, marks: Path) -> None:

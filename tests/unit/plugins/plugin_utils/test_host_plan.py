@@ -83,9 +83,9 @@ def test_a_virgin_host_has_everything_pending_and_serves_nothing() -> None:
         {
             "name": "gpt-oss-20b",
             "served_name": "gpt-oss-20b",
+            "adapters": [],
             "address": "192.0.2.7",
             "port": 8000,
-            "in_rotation": True,
         }
     ]
 
@@ -154,6 +154,22 @@ def planned(**changes: Any) -> dict[str, Any]:
     """The plan of a host whose instance has two replicas."""
     state = changes.pop("state", {})
     return plan_host([ONE], SETTINGS, state, None, {"gpt-oss-20b": TWICE | changes})
+
+
+@pytest.mark.parametrize(
+    ("modules", "names"),
+    [
+        (["sql=/models/sql", "law=/models/a=b"], ["law", "sql"]),
+        (['{"name": "sql", "path": "/models/sql", "base_model_name": "a"}'], ["sql"]),
+        ([{"name": "sql", "path": "/models/sql"}], ["sql"]),
+        ("sql=/models/sql", ["sql"]),
+        (["{broken", "nothing", ""], []),
+    ],
+)
+def test_endpoints_name_their_adapters(modules: Any, names: list[str]) -> None:
+    instance = ONE | {"options": {"enable-lora": True, "lora_modules": modules}}
+    (endpoint,) = plan_host([instance], SETTINGS, {})["endpoints"]
+    assert endpoint["adapters"] == names
 
 
 def test_replicas_are_engines_of_one_name_on_ports_of_their_own() -> None:

@@ -435,6 +435,39 @@ def test_an_edge_can_tell_its_models() -> None:
     assert fleet(**instance(name="gpt.oss-20b", state="absent")) == []
 
 
+LORA = {"enable-lora": True}
+SQL = "sql=/models/sql"
+
+
+def test_an_edge_fronts_adapters_of_several_models() -> None:
+    other = instance(name="gpt-oss-120b", options=LORA | {"lora-modules": ["law=/models/law"]})
+    assert fleet(**other) == []
+
+
+def test_an_edge_can_tell_an_adapter_from_a_model() -> None:
+    options = {"lora_modules": ['{"name": "gpt-oss-20b", "path": "/models/b"}', SQL]}
+    assert fleet(**instance(name="gpt-oss-120b", options=LORA | options)) == [
+        "edge-1: its edge cannot tell gpt-oss-20b, an adapter of gpt-oss-120b, from the instance on"
+        " gpu-1; rename one of them."
+    ]
+
+
+def test_an_edge_can_tell_adapters_of_several_models() -> None:
+    options = LORA | {"lora-modules": [SQL]}
+    both = [ONE | {"options": options}, ONE | {"name": "b", "port": 8001, "options": options}]
+    assert problems({"vllm_instances": both}) == [
+        "gpu-1: its edge cannot tell sql, an adapter of b, from an adapter of gpt-oss-20b; rename"
+        " one of them."
+    ]
+
+
+def test_engines_of_one_name_have_the_same_adapters() -> None:
+    assert fleet(**instance(options=LORA | {"lora-modules": [SQL]})) == [
+        "edge-1: gpt-oss-20b has LoRA adapters sql on gpu-2, none on gpu-1, and its edge asks"
+        " either of them; give both the same lora-modules."
+    ]
+
+
 def test_one_name_stands_for_all_engines() -> None:
     assert problems(instance(name="all")) == [
         "gpu-1: an instance of gpu-1 is called all, by which its edge means all engines together;"
