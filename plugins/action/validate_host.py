@@ -69,6 +69,7 @@ _ARGUMENTS: dict[str, Any] = {
             "authority": {"type": "str", "default": ""},
         },
     },
+    "edge_models": {"type": "list", "elements": "str", "default": []},
     "edge_vip": {
         "type": "dict",
         "options": {
@@ -116,6 +117,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             instances=instances,
             ports=arguments["ports"],
             own_ports=arguments["own_ports"],
+            edge_models=arguments["edge_models"],
             disk_needs=[*arguments["disk_needs"], *disk_needs(models, store)],
             planned=planned,
             coming=coming,

@@ -14,7 +14,7 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils._bundle import (
     read,
 )
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import is_present
-from ansible_collections.baremetal.vllm.plugins.plugin_utils._inventory import check
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._inventory import check, edge_models
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._models import (
     asked,
     extra_directories,
@@ -61,6 +61,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             result["needs_facts"] = own.waiting
             result["image"] = pinned_image(own.get("vllm_image", ""), pins)
             result["models"] = asked(instances, pins)
+            result["edge_models"] = edge_models(hostname, own, task_vars["groups"], fleet)
             result["source"] = _source(own)
         return result
 

@@ -120,6 +120,14 @@ options:
         type: str
         default: ""
     version_added: 0.3.0
+  edge_models:
+    description:
+      - Names of the models behind the edge of this host; empty where it is no edge. Several are
+        refused where the distribution lacks the njs module, which tells them apart.
+    type: list
+    elements: str
+    default: []
+    version_added: 0.3.0
   edge_vip:
     description:
       - The virtual address that this host may come to hold; unset where it is none of those hosts.

@@ -99,6 +99,12 @@ models:
   returned: success
   type: dict
   sample: {openai/gpt-oss-20b: openai/gpt-oss-20b@6cee5e81ee83917806bbde320786a8fb61efebee}
+edge_models:
+  description: Names of the models behind the edge of this host; empty where it is no edge.
+  returned: success
+  type: list
+  elements: str
+  sample: [gpt-oss-20b, gpt-oss-120b]
 source:
   description:
     - C(model_store_provider), C(model_store_endpoint) and C(model_store_exclude), by their last

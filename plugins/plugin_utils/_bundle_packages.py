@@ -32,6 +32,7 @@ from ansible_collections.baremetal.vllm.plugins.module_utils._apt_source import 
     sources_text,
     without_login,
 )
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._host import WITHOUT_NJS
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._provision import ROLES, provision
 
 INDEX = "Packages"
@@ -43,7 +44,6 @@ _GPU_HOST = ("nftables",)  # roles/vllm/tasks/prerequisites.yml
 # roles/edge/vars/main.yml
 _EDGE = ("nginx",)
 _SEVERAL_MODELS = ("libnginx-mod-http-js",)
-_WITHOUT_NJS = ("ubuntu-22.04",)
 _SELF_SIGNED = ("openssl",)
 _SHARED_ADDRESS = ("keepalived", "curl")  # roles/edge_vip/vars/main.yml
 _PROVISIONED = ("driver", "engine", "toolkit")
@@ -181,7 +181,8 @@ class _Bare:
         """What the roles would refuse."""
         plans = self._plans(_STATE).values()
         problems = [problem for plan in plans for problem in plan["problems"]]
-        if self._system in _WITHOUT_NJS and set(_SEVERAL_MODELS) & set(self._of_roles()):
+        without_njs = [system.lower().replace(" ", "-") for system in WITHOUT_NJS]
+        if self._system in without_njs and set(_SEVERAL_MODELS) & set(self._of_roles()):
             problems.append(
                 f"has no {', '.join(_SEVERAL_MODELS)}, by which an edge routes between several"
                 " models; give the edge another system, or serve one model."

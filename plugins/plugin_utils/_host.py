@@ -19,6 +19,8 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils._instances import (
 )
 
 SUPPORTED = (("Debian", "12"), ("Debian", "13"), ("Ubuntu", "22.04"), ("Ubuntu", "24.04"))
+# libnginx-mod-http-js came with Debian 12 and Ubuntu 24.04.
+WITHOUT_NJS = ("Ubuntu 22.04",)
 _CDI_KIND = "nvidia.com/gpu="
 _DAEMON_JSON = "/etc/docker/daemon.json"
 
@@ -32,6 +34,7 @@ def check_host(
     instances: Sequence[Instance],
     ports: Sequence[Mapping[str, Any]] = (),
     own_ports: Sequence[int] = (),
+    edge_models: Sequence[str] = (),
     disk_needs: Sequence[Mapping[str, Any]] = (),
     planned: HostPlans | None = None,
     coming: Collection[str] = (),
@@ -43,6 +46,7 @@ def check_host(
     :param instances: entries of vllm_instances for this host.
     :param ports: further ports that will be listened on: ``{port, what}``.
     :param own_ports: ports on which this collection's services listen already.
+    :param edge_models: names of the models behind the edge of this host; none where it is no edge.
     :param disk_needs: free space wanted, as :func:`check_disks` takes it.
     :param planned: what ``_instance_plans.plan_on`` made of the instances.
     :param coming: parts that this run brings before anything starts: ``driver``, ``engine``,
@@ -64,6 +68,7 @@ def check_host(
     problems += check_disks(state, disk_needs)
     problems += _check_daemon_json(state)
     problems += _check_nginx(state) if ports else []
+    problems += _check_njs(facts, edge_models)
     return [f"{hostname}: {problem}" for problem in problems]
 
 
@@ -261,6 +266,18 @@ def _check_daemon_json(state: Mapping[str, Any]) -> list[str]:
     if not isinstance(options, dict):
         return [f"{_DAEMON_JSON} holds no JSON object; mend it, nothing is merged into it."]
     return []
+
+
+def _check_njs(facts: Mapping[str, Any], edge_models: Sequence[str]) -> list[str]:
+    """Only njs tells several models behind one edge apart."""
+    version = str(facts.get("distribution_version", ""))
+    system = f"{facts.get('distribution')} {'.'.join(version.split('.')[:2])}"
+    if len(edge_models) < 2 or system not in WITHOUT_NJS:
+        return []
+    return [
+        f"runs {system}, whose nginx has no njs module, by which an edge routes between several"
+        f" models ({', '.join(edge_models)}); give the edge another system, or serve one model."
+    ]
 
 
 def _check_nginx(state: Mapping[str, Any]) -> list[str]:

@@ -214,9 +214,8 @@ def _check_fleet(
             f"{hostname}: group model_seeds has {', '.join(strangers)}, not in gpu_hosts; only GPU"
             " hosts have weights to serve."
         )
-    # Without a group edge_hosts every GPU host fronts itself.
     is_engine = hostname in engines
-    fronts = [hostname] if is_engine and not edges else (engines if hostname in edges else [])
+    fronts = _fronts(hostname, groups)
     if is_engine and edges and edges != [hostname] and values.get("vllm_api_key") == "":
         problems.append(
             f"{hostname}: vllm_api_key is empty, but an edge is on another host"
@@ -231,6 +230,31 @@ def _check_fleet(
         + check_shared_names(hostname, values, edges, hostvars)
         + check_edge_vip(hostname, values, edges, hostvars)
         + _check_backends(hostname, values, fronts, hostvars)
+    )
+
+
+def _fronts(hostname: str, groups: Groups) -> list[str]:
+    """GPU hosts whose engines the edge of a host fronts; none where it is no edge."""
+    engines, edges = groups.get("gpu_hosts", []), groups.get("edge_hosts", [])
+    if edges:
+        return engines if hostname in edges else []
+    # Without a group edge_hosts every GPU host fronts itself.
+    return [hostname] if hostname in engines else []
+
+
+def edge_models(
+    hostname: str, variables: Variables, groups: Groups, hostvars: Mapping[str, Variables]
+) -> list[str]:
+    """Names of the models behind the edge of a host; none where it is no edge.
+
+    Parameters are those of :func:`check`.
+    """
+    return sorted(
+        {
+            name
+            for backend in _fronts(hostname, groups)
+            for name in served_names(variables if backend == hostname else hostvars[backend])
+        }
     )
 
 

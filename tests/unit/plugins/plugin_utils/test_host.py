@@ -64,6 +64,11 @@ def problems(
         {"instance": {"state": "absent", "port": 22, "model": "/gone"}},
         {"instance": {"port": 22}, "own_ports": [22]},
         {
+            "facts": {"distribution": "Ubuntu", "distribution_version": "22.04"},
+            "edge_models": ["a"],
+        },
+        {"edge_models": ["a", "b"]},
+        {
             "instance": {"port": 22},
             "state": {
                 "instances": [{"name": "gpt-oss-20b", "current": "ab", "publish": "127.0.0.1:22"}]
@@ -158,6 +163,14 @@ def test_a_host_that_can(arguments: dict[str, Any]) -> None:
             " stop it (systemctl disable --now nginx), or make another host the edge.",
         ),
         ({"ports": [{"port": 22, "what": "edge_port"}]}, f"edge_port {TAKEN}"),
+        (
+            {
+                "facts": {"distribution": "Ubuntu", "distribution_version": "22.04"},
+                "edge_models": ["a", "b"],
+            },
+            "runs Ubuntu 22.04, whose nginx has no njs module, by which an edge routes between"
+            " several models (a, b); give the edge another system, or serve one model.",
+        ),
         (
             {
                 "ports": [{"port": 22, "what": "edge_port"}],

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._inventory import edge_models
 from ansible_collections.baremetal.vllm.tests.unit.plugins.plugin_utils.inventory_hosts import (
+    ALONE,
+    BASE,
     FLEET,
     KEY,
     ONE,
@@ -433,6 +436,14 @@ def test_an_edge_can_tell_its_models() -> None:
         " names have one sign for dots and dashes; rename one of them."
     ]
     assert fleet(**instance(name="gpt.oss-20b", state="absent")) == []
+
+
+def test_an_edge_knows_its_models() -> None:
+    others = dict.fromkeys(FLEET["gpu_hosts"], BASE)
+    others["gpu-2"] = BASE | {"vllm_instances": [ONE, ONE | {"name": "b", "port": 8001}]}
+    assert edge_models("edge-1", BASE, FLEET, others) == ["b", "gpt-oss-20b"]
+    assert edge_models("gpu-2", others["gpu-2"], FLEET, {}) == []
+    assert edge_models("gpu-1", BASE, ALONE, {}) == ["gpt-oss-20b"]
 
 
 LORA = {"enable-lora": True}
