@@ -232,6 +232,20 @@ def test_another_name_gets_another_certificate(authority: Authority) -> None:
     assert_unchanged(playbook("site", extra=wanted(authority, edge_server_names=names)))
 
 
+def test_of_another_first_name_one_certificate_is_left_to_renew(authority: Authority) -> None:
+    """certbot calls it after its first name. That of the old one may lead elsewhere soon."""
+    names = ["api.{{ inventory_hostname }}.llm.example.net"]
+    with no_silence():
+        run = playbook("site", extra=wanted(authority, edge_server_names=names))
+    assert run.code == 0, run.output
+    for front in SCENARIO.edge_hosts:
+        host = lab_host(front)
+        shown(front, f"api.{name_of(front)}", authority.root())
+        assert host.check_output(RENEWALS).endswith(f"/api.{name_of(front)}.conf")
+        assert host.check_output(f"{RENEWALS} | wc -l") == "1"
+    assert_unchanged(playbook("site", extra=wanted(authority, edge_server_names=names)))
+
+
 def test_given_up_certbot_renews_nothing_any_more() -> None:
     with no_silence():
         run = playbook("site")
