@@ -58,7 +58,8 @@ class Authority:
             host.check_output(f"systemctl stop {unit}")
         host.check_output(f"rm -r {DIRECTORY}")
         for front in SCENARIO.edge_hosts:
-            lab_host(front).check_output(f"rm {TRUSTED}")
+            # Another authority at this address would not know the accounts.
+            lab_host(front).check_output(f"rm -r {TRUSTED} /etc/letsencrypt/accounts")
 
 
 def start(name: str) -> Authority:
