@@ -17,6 +17,7 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils._inventory_edge imp
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._specs import shown
 
 _BYTES = 32
+# YAML takes names such as 1001, on and null for something else than text, unless they are quoted.
 _TEXT = """
 A new key for {client}. It is shown this once and written nowhere.
 
@@ -25,14 +26,14 @@ Put it into the vault of your inventory, to which edge_api_keys refers:
   ansible-vault edit inventories/production/group_vars/all/vault.yml
 
   vault_edge_api_keys:
-    {client}: "{key}"
+    "{client}": "{key}"
 
 Run playbooks/site.yml, which cuts no stream, and hand the key to the client: it sends
 `Authorization: Bearer KEY`, which is api_key in OpenAI's libraries.
 
 If {client} has a key already, name both, and requests with either are let through:
 
-    {client}:
+    "{client}":
       - "the key above"
       - "the key it has"
 

@@ -64,6 +64,7 @@ def certificate_state(certificate: str, key: str) -> JSONObject:
         "resolved": [os.path.realpath(path) for path in (certificate, key)],
         "problem": "",
         "fingerprint": "",
+        "chain_fingerprint": "",
         "names": [],
         "subject": "",
         "issuer": "",
@@ -72,8 +73,8 @@ def certificate_state(certificate: str, key: str) -> JSONObject:
         "now": int(time.time()),
     }
     try:
-        leaf = first_certificate(certificate)
-        state.update(described(certificate, leaf, server_context(certificate, key)))
+        chain = certificates(certificate)
+        state.update(described(certificate, chain, server_context(certificate, key)))
     except CertificateError as error:
         state["problem"] = str(error)
     return state
@@ -81,15 +82,20 @@ def certificate_state(certificate: str, key: str) -> JSONObject:
 
 def first_certificate(path: str) -> str:
     """Return the first certificate of a file. Raises CertificateError where there is none."""
+    return certificates(path)[0]
+
+
+def certificates(path: str) -> list[str]:
+    """Return the certificates of a file in order. Raises CertificateError where there is none."""
     try:
         with open(path, "rb") as file:
             text = file.read(_SIZE_LIMIT).decode("ascii", "replace")
     except OSError as error:
         raise CertificateError(path, _unreadable(error)) from error
-    found = _PEM.search(text)
-    if found is None:
+    found = _PEM.findall(text)
+    if not found:
         raise CertificateError(path, "holds no certificate in PEM")
-    return found.group(0)
+    return found
 
 
 def server_context(certificate: str, key: str) -> ssl.SSLContext:
@@ -140,11 +146,12 @@ def _unreadable(error: OSError) -> str:
     return f"cannot be read: {(error.strerror or str(error)).lower()}"
 
 
-def described(path: str, leaf: str, server: ssl.SSLContext) -> JSONObject:
-    """Return whose the certificate is and how long it holds. Raises CertificateError."""
-    found = presented(path, server, trusting(leaf, check_time=False))
+def described(path: str, chain: t.Sequence[str], server: ssl.SSLContext) -> JSONObject:
+    """Return whose the first certificate is and how long it holds. Raises CertificateError."""
+    found = presented(path, server, trusting(chain[0], check_time=False))
     return {
-        "fingerprint": fingerprint(leaf),
+        "fingerprint": fingerprint(chain[0]),
+        "chain_fingerprint": fingerprint(*chain),
         "names": [_name(kind, name) for kind, name in found.get("subjectAltName", ())],
         "subject": _common_name(found.get("subject", ())),
         "issuer": _common_name(found.get("issuer", ())),
@@ -153,9 +160,12 @@ def described(path: str, leaf: str, server: ssl.SSLContext) -> JSONObject:
     }
 
 
-def fingerprint(pem: str) -> str:
-    """Return the SHA-256 of a certificate, as `openssl x509 -fingerprint -sha256` has it."""
-    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
+def fingerprint(*chain: str) -> str:
+    """Return the SHA-256 of certificates in a row.
+
+    Of one it is what `openssl x509 -fingerprint -sha256` has.
+    """
+    return hashlib.sha256(b"".join(map(ssl.PEM_cert_to_DER_cert, chain))).hexdigest()
 
 
 def trusting(authority: str, check_time: bool = True) -> ssl.SSLContext:

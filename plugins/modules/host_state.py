@@ -229,7 +229,8 @@ host_state:
           where nothing does; with a problem, names and times may be unknown.
         - Times are in seconds since the epoch; C(now) is the host's clock. C(names) are DNS names
           and addresses. C(resolved) are the two files behind all links. C(fingerprint) is the
-          SHA-256 of the certificate.
+          SHA-256 of the certificate, C(chain_fingerprint) that of all certificates of the file in
+          a row; both are of DER.
       type: dict
       sample:
         /etc/ssl/llm.pem:
@@ -239,6 +240,7 @@ host_state:
           resolved: [/etc/ssl/llm.pem, /etc/ssl/llm.key]
           problem: ""
           fingerprint: 9c56cc51b374c3ba189210d5b6d4bf57790d351c96c47c02190ecf1e430635ab
+          chain_fingerprint: 51b30ab1c7b6a1a5f3f5d2c0b3a9ee0c6f1bf4ac1f0ad23df6a54f1f86a36d2e
           names: [llm.example.com]
           subject: llm.example.com
           issuer: Example CA

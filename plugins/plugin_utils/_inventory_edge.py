@@ -7,6 +7,7 @@ Part of ``_inventory``: pure functions, variables in, sentences out, and the val
 
 from __future__ import annotations
 
+import datetime
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,7 +22,11 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils._inventory_tables i
     CLIENT_LIMITS,
     out_of_range,
 )
-from ansible_collections.baremetal.vllm.plugins.plugin_utils._specs import check_value, shown
+from ansible_collections.baremetal.vllm.plugins.plugin_utils._specs import (
+    check_value,
+    kind,
+    shown,
+)
 
 Variables = Mapping[str, Any]
 
@@ -38,6 +43,8 @@ _CLIENT_KEY = re.compile(r"[0-9a-f]{32,128}")
 _MAYBE_KEY = re.compile(r"[0-9A-Fa-f]{32,}")
 _MOST_KEYS = 4
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+# roles/edge/tasks/verify.yml asks for both.
+_PROVED_PATHS = ("chat/completions", "models")
 # The last label of a name has a letter: else it would be an address that is none.
 _DNS_NAME = re.compile(rf"(?=.{{1,253}}\Z)({_LABEL}\.)*(?=[^.]*[A-Za-z]){_LABEL}")
 
@@ -73,10 +80,15 @@ def upstream_word(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9]", "_", name)
 
 
-def client_problem(client: str) -> str:
+def client_problem(client: Any) -> str:
     """What is wrong with the name of a client; empty where nothing is."""
-    if _MAYBE_KEY.fullmatch(client):
+    if _MAYBE_KEY.fullmatch(str(client)):
         return "looks like a key and is not shown; a client's name comes first, its key behind it."
+    if client is None or isinstance(client, bool):
+        return f"is {kind(client)}; quote it as you wrote it."
+    if not isinstance(client, str):
+        words = "a date" if isinstance(client, datetime.date) else kind(client)
+        return f'is {words}; quote it: "{client}".'
     if not _CLIENT_NAME.fullmatch(client):
         return "must be a name of letters, digits, dots, dashes and underscores, 64 at most."
     if client.lower() in _MAP_WORDS:
@@ -100,7 +112,7 @@ def check_edge(hostname: str, edge: Variables, engine: Variables) -> list[str]:
 
     :param engine: the same variables where engines run on this host, too, else nothing.
     """
-    problems = (*_exposure(edge), *_tls(edge), *_ports(edge, engine))
+    problems = (*_exposure(edge), *_tls(edge), *_paths(edge), *_ports(edge, engine))
     return [f"{hostname}: {problem}" for problem in problems]
 
 
@@ -196,13 +208,14 @@ def _served(engine: Variables) -> list[Variables]:
 
 def _clients(values: Variables) -> Iterator[str]:
     spelt: dict[str, str] = {}
-    for client in map(str, values.get("edge_api_keys", {})):
+    for client in values.get("edge_api_keys", {}):
         place = f"edge_api_keys.{client_shown(client)}"
-        other = spelt.setdefault(client.lower(), client)
         problem = client_problem(client)
         if problem:
             yield f"{place} {problem}"
-        elif other != client:
+            continue
+        other = spelt.setdefault(client.lower(), client)
+        if other != client:
             yield (
                 f"{place} differs from edge_api_keys.{client_shown(other)} in case only, which"
                 " nginx does not see; rename one of them."
@@ -250,7 +263,9 @@ def _limits(values: Variables) -> Iterator[str]:
     spec = {"type": "dict", "options": {name: {"type": "int"} for name in CLIENT_LIMITS}}
     for client, given in values.get("edge_client_limits", {}).items():
         place = f"edge_client_limits.{client_shown(client)}"
-        if str(client) not in clients:
+        if not isinstance(client, str):
+            yield f"{place} {client_problem(client)}"
+        elif client not in clients:
             known = ", ".join(map(client_shown, sorted(clients))) or "none"
             yield (
                 f"{place} is no client of edge_api_keys; known are {known}. Give it a key there, or"
@@ -341,6 +356,18 @@ def _acme(edge: Variables) -> Iterator[str]:
         yield (
             "edge_tls is acme, but bundle_directory says that no network reaches this host; set"
             " edge_tls to files or self_signed."
+        )
+
+
+def _paths(edge: Variables) -> Iterator[str]:
+    paths = edge.get("edge_paths")
+    if paths is None or None in paths:
+        return  # what stands there has been told
+    lacking = [path for path in _PROVED_PATHS if path not in paths]
+    if lacking:
+        yield (
+            f"edge_paths lacks {' and '.join(lacking)}, which every run proves the edge by; add"
+            f" {'them' if lacking[1:] else 'it'}."
         )
 
 

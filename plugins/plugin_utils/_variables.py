@@ -15,6 +15,8 @@ from ansible.errors import AnsibleError
 ROLES_DIRECTORY = Path(__file__).resolve().parents[2] / "roles"
 
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
+# Their names are the operator's own, and preflight has to see which of them YAML took for no text.
+_NAMED_BY_CLIENT = ("edge_api_keys", "edge_client_limits")
 _SECRETS = re.compile(r"(_(api|access|secret)_keys?|_token|_password|_secret)$")
 
 
@@ -78,7 +80,8 @@ class HostVariables(Mapping[str, Any]):
                 if needs_facts := self._needs_facts(self._raw[name]):
                     self.waiting.append(name)
                 try:
-                    self._values[name] = plain(self._templar.template(self._raw[name]))
+                    value = self._templar.template(self._raw[name])
+                    self._values[name] = (_with_keys if name in _NAMED_BY_CLIENT else plain)(value)
                 except AnsibleError as error:
                     if not needs_facts:
                         detail = "" if _SECRETS.search(name) else f" ({_first_line(error)})"
@@ -111,6 +114,13 @@ class HostVariables(Mapping[str, Any]):
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n", 1)[0]
+
+
+def _with_keys(value: Any) -> Any:
+    """The value as `plain` gives it, but for keys that are no text."""
+    if not isinstance(value, Mapping):
+        return plain(value)
+    return {str(key) if isinstance(key, str) else key: plain(item) for key, item in value.items()}
 
 
 def plain(value: Any) -> Any:

@@ -116,6 +116,7 @@ class Engine:
         self.port = port
         self._loop = loop
         self._server: asyncio.Server | None = None
+        self._silence = contextlib.ExitStack()
         self._tokens: asyncio.Queue[str | None] = asyncio.Queue()
         self._writers: set[asyncio.StreamWriter] = set()
         self._connections = 0
@@ -141,11 +142,13 @@ class Engine:
                 self._serve, "127.0.0.1", self.port, reuse_address=True, limit=1 << 24, backlog=4096
             )
 
+        self._silence.close()
         if self._server is None:
             self._server = self._loop.run(start())
 
     def stop(self) -> None:
         """Connections are refused from now on, and those that are open break off."""
+        self._silence.close()
 
         async def stop() -> None:
             assert self._server
@@ -156,6 +159,17 @@ class Engine:
         if self._server is not None:
             self._loop.run(stop())
             self._server = None
+
+    def fall_silent(self) -> None:
+        """Nobody answers those who want to connect from now on, as on a host without power."""
+        self.stop()
+        listening = socket.create_server(("127.0.0.1", self.port), backlog=0)
+        self._silence.enter_context(listening)
+        # They fill the queue of those that wait to be accepted: the kernel drops what comes then.
+        for _waiting in range(2):
+            client = self._silence.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(listening.getsockname())
 
     def emit(self, *tokens: str | None) -> None:
         """Let :func:`on_demand` send tokens; None ends its stream."""

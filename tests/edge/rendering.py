@@ -116,6 +116,7 @@ def variants(certificates: Path) -> dict[str, Variant]:
         "one engine": Variant((MODEL,), keys),
         "three engines": Variant((MODEL, MODEL, MODEL), keys),
         "other host": Variant(variables=keys, remote=True),
+        "five other hosts": Variant((MODEL,) * 5, keys, remote=True),
         "acme": Variant(variables=keys | acme, port="edge_acme_port"),
         "several": Variant(several, keys | every_path | small, adapters=ADAPTERS),
         "limits": Variant(variables=keys | limits),

@@ -44,6 +44,16 @@ def test_one_engine_serves_while_all_others_are_down(edge: Edge, left: int) -> N
     assert len(serving.generations) == AT_A_TIME
 
 
+@pytest.mark.variant("five other hosts")
+def test_one_engine_serves_while_all_other_hosts_are_silent(edge: Edge) -> None:
+    """Each takes two seconds to be given up. Of some requests in a row one meets all of them."""
+    for engine in edge.engines[1:]:
+        engine.fall_silent()
+    answers = [edge.chat() for _turn in range(3)]
+    assert [answer.status for answer in answers] == [200] * 3
+    assert 6 < max(answer.seconds for answer in answers) < 10
+
+
 @pytest.mark.parametrize("left", [0, 1, 2])
 def test_an_engine_that_refused_is_not_asked_again_when_others_are_down(
     edge: Edge, left: int

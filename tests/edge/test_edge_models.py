@@ -68,16 +68,6 @@ def test_bodies_may_be_as_large_as_with_one_model(edge: Edge, size: int) -> None
     assert asked(edge) == {OTHER_MODEL}
 
 
-def test_a_body_in_chunks_is_read_too(edge: Edge) -> None:
-    content = json.dumps(chat(OTHER_MODEL)).encode()
-    chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (content[:9], content[9:]))
-    head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ALICE}\r\n"
-    sent = head.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
-    assert edge.send(sent).status == 200
-    assert [one.body for one in edge.seen()] == [content]
-    assert asked(edge) == {OTHER_MODEL}
-
-
 def test_of_two_models_in_one_body_the_engine_reads_the_one_that_the_edge_read(edge: Edge) -> None:
     # The last one, as Python's parsers do.
     body = b'{"model": "%s", "messages": [], "model": "%s"}' % (
@@ -150,6 +140,29 @@ def test_a_body_that_is_too_large_is_a_413(edge: Edge) -> None:
 
 def test_a_key_is_asked_for_before_the_model(edge: Edge) -> None:
     edge.ask("POST", CHAT, chat("unknown"), key=None).refused(401, "invalid_api_key")
+
+
+def in_chunks(content: bytes, piece: int) -> bytes:
+    parts = (content[start : start + piece] for start in range(0, len(content), piece))
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts)
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ALICE}\r\n"
+    return head.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize(("size", "piece"), [(65_000, 16), (65_000, 4_096)])
+def test_a_body_in_chunks_may_be_as_large_as_others(edge: Edge, size: int, piece: int) -> None:
+    """nginx keeps what they are wrapped in, too."""
+    content = json.dumps(chat(OTHER_MODEL, user="x" * size)).encode()
+    assert 65_000 < len(content) < 65_536
+    assert edge.send(in_chunks(content, piece)).status == 200
+    assert [one.body for one in edge.seen()] == [content]
+    assert asked(edge) == {OTHER_MODEL}
+
+
+def test_a_body_of_single_bytes_is_too_large_earlier(edge: Edge) -> None:
+    content = json.dumps(chat(OTHER_MODEL, user="x" * 60_000)).encode()
+    edge.send(in_chunks(content, 1)).refused(413, "request_too_large")
+    assert edge.seen() == []
 
 
 # Lists of models.

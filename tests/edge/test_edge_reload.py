@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 import time
@@ -139,6 +140,23 @@ def test_stopping_lets_streams_end_and_takes_no_new_ones(running: Callable[[str]
     edge.start()
     edge.forget()
     assert edge.chat().status == 200
+
+
+def test_a_request_that_a_reload_ended_is_logged_as_json(edge: Edge) -> None:
+    """After worker_shutdown_timeout; nginx has no status for it."""
+    configuration = edge.path("/etc/nginx/nginx.conf")
+    text, changed = re.subn(r"(?<=worker_shutdown_timeout )\d+s", "1s", configuration.read_text())
+    assert changed == 1
+    configuration.write_text(text)
+    edge.reload()
+    for engine in edge.engines:
+        engine.behaviour = engines.reply(200, {}, delay=engines.PATIENCE)
+    with edge.connect() as connection:
+        connection.send(request("POST", CHAT, chat(), key=ALICE))
+        edge.wait_until(lambda: bool(edge.seen()), "an engine has the request")
+        edge.reload()
+        [seen] = edge.seen()
+        assert edge.logged(seen.header("X-Request-Id"))["status"] == 0
 
 
 def refuses(edge: Edge) -> bool:

@@ -141,6 +141,8 @@ def test_what_an_engine_says_comes_through_as_it_said_it(edge: Edge, status: int
     edge.engines[0].behaviour = reply(status, body)
     answer = edge.chat()
     assert (answer.status, answer.body) == (status, body)
+    # With 500 the engine may have died of a generation, which no client shall repeat.
+    assert answer.headers["X-Should-Retry"] == ("false" if status == 500 else None)
 
 
 @pytest.mark.variant("one engine")

@@ -26,6 +26,7 @@ LIVE = "/etc/letsencrypt/live/llm.example.com"
 GOOD = {
     "problem": "",
     "fingerprint": "9c56",
+    "chain_fingerprint": "51b3",
     "names": ["llm.example.com"],
     "not_before": NOW - 30 * DAY,
     "not_after": NOW + 60 * DAY,
@@ -148,8 +149,8 @@ def test_clients_are_served_where_there_is_something_to_serve_with(tmp_path: Pat
     expression = "[__edge_serves_clients | bool, __edge_certificate_revision]"
     assert derived(tmp_path, cases, expression) == [
         [True, ""],
-        [True, "9c56"],
-        [True, "9c56"],
+        [True, "51b3"],
+        [True, "51b3"],
         [False, ""],
         [True, f"{DIRECTORY} llm.example.com"],
         [False, DIRECTORY],
@@ -161,13 +162,25 @@ def test_nginx_is_reloaded_for_what_certbot_does_not_renew_by_itself(tmp_path: P
     known = ACME | {"__preflight_host_state": of_acme()}
     cases = [
         known,
-        ACME | {"__preflight_host_state": of_acme(found=GOOD | {"fingerprint": "1234"})},
+        ACME
+        | {
+            "__preflight_host_state": of_acme(
+                found=GOOD | {"fingerprint": "1234", "chain_fingerprint": "5678"}
+            )
+        },
         ACME | {"__preflight_host_state": of_acme(found=both)},
         known | {"edge_acme_directory": "https://staging.example.net/directory"},
     ]
     before, renewed, renamed, moved = derived(tmp_path, cases, "__edge_certificate_revision")
     assert renewed == before
     assert len({before, renamed, moved}) == 3
+
+
+def test_nginx_is_reloaded_for_another_chain_behind_the_same_certificate(tmp_path: Path) -> None:
+    found = [GOOD, GOOD | {"chain_fingerprint": "5678"}]
+    cases = [FILES | {"__preflight_host_state": state("/etc/ssl/llm.pem", each)} for each in found]
+    before, repaired = derived(tmp_path, cases, "__edge_certificate_revision")
+    assert repaired != before
 
 
 REASONS: dict[str, tuple[dict[str, Any], list[str]]] = {

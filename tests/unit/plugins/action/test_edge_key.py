@@ -57,12 +57,15 @@ def test_a_key_is_shown_once_and_kept_nowhere(tmp_path: Path, arguments: tuple[s
     assert not [path for path in written if key in path.read_text(errors="replace")]
 
 
-def test_the_lines_for_the_vault_are_what_preflight_accepts(tmp_path: Path) -> None:
-    printed = run(tmp_path, "-e", "client=team-a").stdout
+@pytest.mark.parametrize("client", ["team-a", "1001", "on", "null", "2026-01-31"])
+def test_the_lines_for_the_vault_are_what_preflight_accepts(tmp_path: Path, client: str) -> None:
+    printed = run(tmp_path, "-e", f"client={client}").stdout
     (lines,) = re.findall(r"^  vault_edge_api_keys:\n.*\n", printed, re.M)
     keys = yaml.safe_load(lines)["vault_edge_api_keys"]
-    assert list(keys) == ["team-a"]
+    assert list(keys) == [client]
     assert problems({"edge_api_keys": keys}) == []
+    (both,) = re.findall(r"^    .*:\n(?:      - .*\n){2}", printed, re.M)
+    assert list(yaml.safe_load(both)) == [client]
 
 
 def test_every_run_makes_another_key(tmp_path: Path) -> None:

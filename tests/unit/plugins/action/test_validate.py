@@ -101,6 +101,23 @@ def test_a_right_inventory_passes_without_facts_or_connection(
     assert play(tmp_path, validate) == (0, {})
 
 
+def test_names_of_clients_are_seen_as_yaml_reads_them(
+    tmp_path: Path, validate: dict[str, Any]
+) -> None:
+    names = {"1001": "0123456789abcdef" * 2, "team-a": "fedcba9876543210" * 2}
+    lines = "".join(f"  {name}: {key}\n" for name, key in names.items())
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "group_vars/all.yml").write_text(
+        f"keys:\n{lines}edge_api_keys: '{{{{ keys }}}}'\nedge_client_limits:\n  1001: {{rate: 5}}\n"
+    )
+    status, said = play(tmp_path, validate)
+    assert status == 2
+    assert said["edge-1"].splitlines()[1:] == [
+        'edge-1: edge_api_keys.1001 is a number; quote it: "1001".',
+        'edge-1: edge_client_limits.1001 is a number; quote it: "1001".',
+    ]
+
+
 def test_what_has_to_be_read_of_a_host_is_told(tmp_path: Path, validate: dict[str, Any]) -> None:
     wrong = "('docker.service' in checked.needs.services) != (inventory_hostname in {0})"
     for hosts, expected in ((["gpu-1", "gpu-2"], 0), (["edge-1"], 2)):

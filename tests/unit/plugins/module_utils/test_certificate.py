@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -55,6 +56,27 @@ def test_the_chain_may_stand_behind_it_and_the_key_in_the_same_file(
     both.write_text(key.read_text() + certificate.read_text() + authority.certificate.read_text())
     assert state(both, both)["problem"] == ""
     assert state(both, both)["subject"] == "good"
+
+
+def test_a_chain_is_told_from_its_first_certificate(authority: Authority, tmp_path: Path) -> None:
+    certificate, key = authority.paths("good")
+    files = [certificate, authority.certificate]
+    binary = tmp_path / "binary"
+    ders = []
+    for file in files:
+        openssl("x509", "-in", file, "-outform", "der", "-out", binary)
+        ders.append(binary.read_bytes())
+    leaf, chain = (hashlib.sha256(content).hexdigest() for content in (ders[0], b"".join(ders)))
+
+    served = tmp_path / "served.pem"
+    served.write_text(certificate.read_text())
+    alone = state(served, key)
+    assert (alone["fingerprint"], alone["chain_fingerprint"]) == (leaf, leaf)
+    served.write_text("".join(file.read_text() for file in files))
+    repaired = state(served, key)
+    assert (repaired["fingerprint"], repaired["chain_fingerprint"]) == (leaf, chain)
+    served.write_text("".join(file.read_text() for file in (key, *files)))
+    assert state(served, served)["chain_fingerprint"] == chain
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import pytest
@@ -21,6 +22,8 @@ from ansible_collections.baremetal.vllm.tests.unit.plugins.plugin_utils.inventor
 
 OTHER_KEY, THIRD_KEY = "fedcba9876543210" * 2, "0f" * 32
 SECRET_KEY = "5ec7e7" * 8
+# All its digits are decimal, so that YAML makes a number of it.
+NUMBER_KEY = "52718281" * 8
 REACHED = {"edge_listen_address": "0.0.0.0", "edge_api_keys": {"a": KEY}}
 FILES = {
     "edge_tls": "files",
@@ -59,7 +62,7 @@ def limits(**given: Any) -> dict[str, Any]:
         limits(),
         {"edge_client_rate": 5, "edge_client_concurrency": 0, "edge_address_connections": 0},
         {"edge_session_header": "X-Session-Id"},
-        {"edge_paths": ["models", "messages", "embeddings"]},
+        {"edge_paths": ["models", "chat/completions", "messages", "embeddings"]},
     ],
 )
 def test_what_is_allowed(changes: dict[str, Any]) -> None:
@@ -102,6 +105,15 @@ def test_what_is_allowed(changes: dict[str, Any]) -> None:
         ),
         ({"edge_listen_address": ""}, "edge_listen_address is ''; it must be an IP address."),
         ({"edge_paths": ["/models"]}, "edge_paths[0] is '/models'; allowed are chat/completions"),
+        (
+            {"edge_paths": ["models", "messages", "embeddings"]},
+            "edge_paths lacks chat/completions, which every run proves the edge by; add it.",
+        ),
+        (
+            {"edge_paths": []},
+            "edge_paths lacks chat/completions and models, which every run proves the edge by; add"
+            " them.",
+        ),
         (
             {"edge_tls": "letsencrypt"},
             "edge_tls is 'letsencrypt'; allowed are none, files, acme, self_signed.",
@@ -162,6 +174,33 @@ def test_what_is_allowed(changes: dict[str, Any]) -> None:
             {"edge_api_keys": {"team": KEY, "Team": OTHER_KEY}},
             "edge_api_keys.Team differs from edge_api_keys.team in case only, which nginx does not"
             " see; rename one of them.",
+        ),
+        # names that YAML takes for something else
+        ({"edge_api_keys": {1001: KEY}}, 'edge_api_keys.1001 is a number; quote it: "1001".'),
+        (
+            {"edge_api_keys": {1001: KEY, "1001": OTHER_KEY}},
+            'edge_api_keys.1001 is a number; quote it: "1001".',
+        ),
+        ({"edge_api_keys": {1e3: KEY}}, 'edge_api_keys.1000.0 is a number; quote it: "1000.0".'),
+        (
+            {"edge_api_keys": {datetime.date(2026, 1, 31): KEY}},
+            'edge_api_keys.2026-01-31 is a date; quote it: "2026-01-31".',
+        ),
+        (
+            {"edge_api_keys": {True: KEY, "team-a": OTHER_KEY}},
+            "edge_api_keys.True is a boolean; quote it as you wrote it.",
+        ),
+        (
+            {"edge_api_keys": {None: KEY}},
+            "edge_api_keys.None is null; quote it as you wrote it.",
+        ),
+        (
+            {"edge_api_keys": {"1001": KEY}, "edge_client_limits": {1001: {"rate": 5}}},
+            'edge_client_limits.1001 is a number; quote it: "1001".',
+        ),
+        (
+            {"edge_api_keys": {1001: KEY}, "edge_client_limits": {"1001": {"rate": 5}}},
+            'edge_api_keys.1001 is a number; quote it: "1001".',
         ),
         (
             {"edge_api_keys": {"a": KEY, "b": KEY}},
@@ -345,12 +384,15 @@ def test_no_sentence_repeats_a_secret(changes: dict[str, Any]) -> None:
         {"edge_api_keys": {SECRET_KEY: KEY}, "edge_client_limits": {SECRET_KEY: {"rate": -1}}},
         {"edge_api_keys": {SECRET_KEY: KEY}, "edge_client_limits": {"a": {}}},
         {"edge_client_limits": {SECRET_KEY: {}}},
+        {"edge_api_keys": {int(NUMBER_KEY): KEY}},
+        {"edge_client_limits": {int(NUMBER_KEY): {}}},
     ],
 )
 def test_no_sentence_repeats_a_key_in_the_place_of_a_name(changes: dict[str, Any]) -> None:
     found = problems(changes)
     assert found
-    assert not [sentence for sentence in found if SECRET_KEY in sentence.lower()]
+    secrets = (SECRET_KEY, NUMBER_KEY)
+    assert not [line for line in found for secret in secrets if secret in line.lower()]
 
 
 @pytest.mark.parametrize(
@@ -384,6 +426,13 @@ def test_ports_of_an_edge_elsewhere_are_free_for_an_engine() -> None:
         assert (
             problems(ACME | instance(port=port) | {"vllm_api_key": THIRD_KEY}, groups=FLEET) == []
         )
+
+
+def test_only_an_edge_is_asked_for_the_paths_that_prove_it() -> None:
+    changes = {"edge_paths": ["chat/completions"], "vllm_api_key": KEY}
+    assert problems(changes, "gpu-1", FLEET) == []
+    others = {"gpu-1": changes, "gpu-2": changes}
+    assert len(problems(changes, "edge-1", FLEET, others)) == 1
 
 
 def test_an_edge_elsewhere_says_itself_what_it_lacks() -> None:
