@@ -77,7 +77,7 @@ def adapter_names(instance: Mapping[str, Any]) -> list[str]:
     """Names of its LoRA adapters, by which clients ask for them as for models.
 
     Of ``lora-modules``, whose entries vLLM reads as ``name=path`` or as JSON with a key ``name``
-    (``LoRAParserAction`` in vllm/entrypoints/openai/cli_args.py).
+    (``LoRAParserAction`` in its ``cli_args.py``).
     """
     options = {canonical(str(key)): value for key, value in (instance.get("options") or {}).items()}
     entries = options.get("lora-modules") or []
