@@ -114,6 +114,11 @@ SCENARIOS = {
 SCENARIO = SCENARIOS[os.environ["VLLM_SCENARIO"]]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes a scenario down comes last, behind the shared tests, too."""
+    items.sort(key=lambda item: item.path.stem == "test_taken_down")
+
+
 @pytest.fixture(scope="session")
 def scenario() -> Scenario:
     return SCENARIO

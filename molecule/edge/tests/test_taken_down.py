@@ -7,7 +7,7 @@ from __future__ import annotations
 from clients import holders
 from conftest import SCENARIO, lab_host, playbook
 
-WORDS = r"-iname '*vllm*' -o -iname '*baremetal*' -o -name keepalived.conf"
+WORDS = r"-iname '*vllm*' -o -iname '*baremetal*' -o -path /etc/keepalived/keepalived.conf"
 FILES = rf"find /etc /run /var /usr/local -xdev -path '/var/log/*' -prune -o \( {WORDS} \) -print"
 
 
