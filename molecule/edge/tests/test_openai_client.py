@@ -72,9 +72,12 @@ def test_streamed_chat(client: OpenAI, model: str) -> None:
         )
     )
     assert {chunk.model for chunk in chunks} == {model}
-    assert len(chunks) > 5
-    assert chunks[-1].usage
-    assert chunks[-1].usage.completion_tokens == 20
+    # How many pieces come is vLLM's: on a busy machine it hands tokens over in groups.
+    *pieces, counted = chunks
+    assert [choice.finish_reason for piece in pieces for choice in piece.choices][-1] == "length"
+    assert "".join(piece.choices[0].delta.content or "" for piece in pieces)
+    assert counted.usage
+    assert counted.usage.completion_tokens == 20
 
 
 def test_chat_with_tools(client: OpenAI) -> None:
