@@ -136,12 +136,22 @@ def test_streamed_response(client: OpenAI) -> None:
 
 
 def test_response_in_the_background_is_cancelled(client: OpenAI) -> None:
-    given = client.responses.create(
-        model=TINY, input=QUESTION, max_output_tokens=3000, background=True
-    )
-    assert given.status in ("queued", "in_progress")
-    assert client.responses.cancel(given.id).status == "cancelled"
-    assert client.responses.retrieve(given.id).status == "cancelled"
+    """One of five: a model of random weights may come to its end at once."""
+    for _attempt in range(5):
+        given = client.responses.create(
+            model=TINY, input=QUESTION, max_output_tokens=3000, background=True
+        )
+        assert given.status in ("queued", "in_progress")
+        try:
+            cancelled = client.responses.cancel(given.id)
+        except BadRequestError as error:
+            # vLLM's words for whatever is neither queued nor in progress.
+            assert "Cannot cancel a synchronous response" in error.message
+            continue
+        assert cancelled.status == "cancelled"
+        assert client.responses.retrieve(given.id).status == "cancelled"
+        return
+    pytest.fail("every response came to its end before it could be cancelled")
 
 
 def test_models_of_all_engines_are_listed_once(client: OpenAI) -> None:
