@@ -265,8 +265,8 @@ def _check_backends(
     problems: list[str] = []
     served: dict[str, str] = {}
     idle = values.get("edge_upstream_keepalive_timeout")
-    for backend in fronts:
-        engine = values if backend == hostname else hostvars[backend]
+    engines = {backend: values if backend == hostname else hostvars[backend] for backend in fronts}
+    for backend, engine in engines.items():
         for name in served_names(engine):
             served.setdefault(name, backend)
         keep_alive = _as_int(engine.get("vllm_http_keep_alive"))
@@ -283,7 +283,6 @@ def _check_backends(
                 f"{hostname}: vllm_api_key differs from the one of {backend}, which it fronts;"
                 " set the same key on all hosts."
             )
-    engines = {backend: values if backend == hostname else hostvars[backend] for backend in fronts}
     return problems + check_served_names(hostname, served) + check_adapters(hostname, engines)
 
 
