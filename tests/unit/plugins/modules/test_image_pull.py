@@ -497,10 +497,10 @@ def test_a_pull_that_takes_too_long_is_given_up(pull, engine):
 
 def test_an_engine_that_falls_silent_is_given_up(pull, engine):
     engine.stream = LAYERS[:3]
-    engine.pause = 3
+    engine.pause = 10
     start = time.monotonic()
     result = pull(timeout=1)
-    assert time.monotonic() - start < 2.5
+    assert time.monotonic() - start < 8
     assert "within 1 seconds" in result["msg"]
 
 

@@ -568,6 +568,14 @@ def test_the_addresses_of_a_bucket_hold_as_long_as_wanted(ask, bucket, lifetime)
     assert query["X-Amz-Expires"] == [str(lifetime)]
 
 
+def test_what_the_module_asks_itself_holds_longer_than_a_short_lifetime(ask, bucket, source):
+    # The date of a signature has no fractions: one of a second may be over when it is sent.
+    only(ask(s3_url_lifetime=1, **bucket))
+    assert {each.method for each in source.requests} == {"GET", "HEAD"}
+    asked = [urllib.parse.parse_qs(each.path.partition("?")[2]) for each in source.requests]
+    assert {query["X-Amz-Expires"][0] for query in asked} == {"900"}
+
+
 def test_the_secret_key_is_never_sent_nor_shown(ask, bucket, source):
     result = ask(**bucket)
     only(result)
