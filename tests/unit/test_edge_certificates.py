@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
+from ansible_collections.baremetal.vllm.tests.unit.playbooks import ansible_playbook
+
 ROLES = Path(__file__).resolve().parents[2] / "roles"
-PROGRAM = shutil.which("ansible-playbook") or str(
-    Path(sys.executable).with_name("ansible-playbook")
-)
 NOW = 1795326300
 DAY = 86400
 DIRECTORY = "https://acme.example.net/directory"
@@ -111,14 +109,7 @@ def derived(directory: Path, cases: list[dict[str, Any]], expression: str) -> li
     (directory / "case.yml").write_text(json.dumps(tasks))
     for number, case in enumerate(cases):
         (directory / f"case{number}.json").write_text(json.dumps(case))
-    done = subprocess.run(
-        [PROGRAM, "-i", "hosts.yml", "play.yml"],
-        cwd=directory,
-        env=os.environ | {"ANSIBLE_LOCAL_TEMP": str(directory), "ANSIBLE_HOME": str(directory)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = ansible_playbook(directory, "-i", "hosts.yml", "play.yml")
     assert done.returncode == 0, done.stdout + done.stderr
     answers: list[Any] = json.loads((directory / "answers.json").read_text())
     return answers

@@ -5,22 +5,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.baremetal.vllm.plugins.plugin_utils import _inventory
+from ansible_collections.baremetal.vllm.tests.unit.playbooks import COLLECTION, ansible_playbook
 
-COLLECTION = Path(_inventory.__file__).parents[2]
 INVENTORIES = COLLECTION / "inventories"
-# ansible-test puts its own on PATH; a plain virtual environment has one beside its Python.
-PROGRAM = shutil.which("ansible-playbook") or str(
-    Path(sys.executable).with_name("ansible-playbook")
-)
 PLAY = [
     {
         "hosts": "gpu_hosts:edge_hosts",
@@ -34,20 +26,7 @@ KEYS = {"vault_vllm_api_key": "a1" * 32, "vault_edge_api_keys": {"example-client
 def judged(directory: Path, inventory: Path, extra: dict[str, Any]) -> str:
     """Run the check of preflight; what was printed."""
     (directory / "play.json").write_text(json.dumps(PLAY))
-    done = subprocess.run(
-        [PROGRAM, "play.json", "-i", str(inventory), "-e", json.dumps(extra)],
-        cwd=directory,
-        env=os.environ
-        | {
-            "ANSIBLE_COLLECTIONS_PATH": str(COLLECTION.parents[2]),
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_LOCAL_TEMP": str(directory),
-            "ANSIBLE_HOME": str(directory),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = ansible_playbook(directory, "play.json", "-i", str(inventory), "-e", json.dumps(extra))
     return done.stdout + done.stderr
 
 

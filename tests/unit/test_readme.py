@@ -4,20 +4,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-from ansible_collections.baremetal.vllm.plugins.plugin_utils import _inventory
-
-COLLECTION = Path(_inventory.__file__).parents[2]
-PROGRAM = shutil.which("ansible-playbook") or str(
-    Path(sys.executable).with_name("ansible-playbook")
-)
+from ansible_collections.baremetal.vllm.tests.unit.playbooks import COLLECTION, ansible_playbook
 
 
 def test_plan_of_the_readme(tmp_path: Path) -> None:
@@ -27,20 +18,8 @@ def test_plan_of_the_readme(tmp_path: Path) -> None:
     command, shown = re.findall(r"```\w*\n(.*?)```", section, re.S)[:2]
     program, playbook, *arguments = shlex.split(command)
     assert program == "ansible-playbook"
-    done = subprocess.run(
-        [PROGRAM, str(COLLECTION / playbook), *arguments],
-        cwd=tmp_path,
-        env=os.environ
-        | {
-            "ANSIBLE_COLLECTIONS_PATH": str(COLLECTION.parents[2]),
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_LOCAL_TEMP": str(tmp_path),
-            "ANSIBLE_HOME": str(tmp_path),
-        },
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = ansible_playbook(tmp_path, str(COLLECTION / playbook), *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
     printed = iter(done.stdout.splitlines())
     lines = shown.splitlines()
     assert len(lines) > 20

@@ -5,19 +5,16 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ansible_collections.baremetal.vllm.tests.unit.playbooks import ansible_playbook
+
 SITE = Path(__file__).resolve().parents[2] / "playbooks" / "site.yml"
-PROGRAM = shutil.which("ansible-playbook") or str(
-    Path(sys.executable).with_name("ansible-playbook")
-)
 NOTHING = [{"ansible.builtin.meta": "noop"}]
 EDGE = [
     {
@@ -65,19 +62,13 @@ def site(
     }
     inventory["all"] = {"vars": variables}
     (directory / "hosts.yml").write_text(json.dumps(inventory))
-    done = subprocess.run(
-        [PROGRAM, "-i", "hosts.yml", "site.yml", *arguments],
-        cwd=directory,
-        env=os.environ
-        | {
-            "ANSIBLE_COLLECTIONS_PATH": str(directory),
-            "ANSIBLE_LOCAL_TEMP": str(directory),
-            "ANSIBLE_HOME": str(directory),
-            "ANSIBLE_NOCOLOR": "1",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
+    done = ansible_playbook(
+        directory,
+        "-i",
+        "hosts.yml",
+        "site.yml",
+        *arguments,
+        ANSIBLE_COLLECTIONS_PATH=str(directory),
     )
     return done.returncode, done.stdout + done.stderr
 

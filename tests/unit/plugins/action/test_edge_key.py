@@ -4,45 +4,29 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from ansible_collections.baremetal.vllm.plugins.plugin_utils import _inventory
+from ansible_collections.baremetal.vllm.tests.unit.playbooks import COLLECTION, ansible_playbook
 from ansible_collections.baremetal.vllm.tests.unit.plugins.plugin_utils.inventory_hosts import (
     problems,
 )
 
-COLLECTION = Path(_inventory.__file__).parents[2]
-# ansible-test puts its own on PATH; a plain virtual environment has one beside its Python.
-PROGRAM = shutil.which("ansible-playbook") or str(
-    Path(sys.executable).with_name("ansible-playbook")
-)
 KEY = re.compile(r"\b[0-9a-f]{64}\b")
 
 
 def run(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the playbook without an inventory, as talkative as can be, and with a log."""
-    return subprocess.run(
-        [PROGRAM, str(COLLECTION / "playbooks/edge_key.yml"), "-vvv", *arguments],
-        cwd=directory,
-        env=os.environ
-        | {
-            "ANSIBLE_COLLECTIONS_PATH": str(COLLECTION.parents[2]),
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_LOCAL_TEMP": str(directory),
-            "ANSIBLE_HOME": str(directory),
-            "ANSIBLE_LOG_PATH": str(directory / "ansible.log"),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
+    return ansible_playbook(
+        directory,
+        str(COLLECTION / "playbooks/edge_key.yml"),
+        "-vvv",
+        *arguments,
+        ANSIBLE_LOG_PATH=str(directory / "ansible.log"),
     )
 
 

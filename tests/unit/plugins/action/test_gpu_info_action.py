@@ -6,9 +6,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,15 +15,9 @@ import pytest
 
 from ansible_collections.baremetal.vllm.plugins.action import gpu_info as action
 from ansible_collections.baremetal.vllm.plugins.module_utils import _nvml, _nvml_library
+from ansible_collections.baremetal.vllm.tests.unit.playbooks import ansible_playbook
 
 ROOT = Path(_nvml.__file__).resolve().parents[2]
-COLLECTIONS = next(
-    parent.parent for parent in Path(_nvml.__file__).parents if parent.name == "ansible_collections"
-)
-# ansible-test puts its own on PATH; a plain virtual environment has one beside its Python.
-PROGRAM = shutil.which("ansible-playbook") or str(
-    Path(sys.executable).with_name("ansible-playbook")
-)
 LAB = ROOT / "molecule" / "shared"
 sys.path.insert(0, str(LAB))
 
@@ -50,23 +41,20 @@ def play(directory: Path, gpu_set: str, *options: str, pipelining: bool = True) 
     (directory / "play.yml").write_text(
         json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}])
     )
-    done = subprocess.run(
-        [PROGRAM, "-vvv", "-c", "local", "-i", "localhost,", *options, "play.yml"],
-        cwd=directory,
-        env=os.environ
-        | {
-            "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_HOME": str(directory),
-            "ANSIBLE_LOCAL_TEMP": str(directory / "local"),
-            "ANSIBLE_REMOTE_TEMP": str(directory / "remote"),
-            "ANSIBLE_PIPELINING": str(pipelining),
-            "ANSIBLE_PYTHON_INTERPRETER": bare_python(directory),
-            "ANSIBLE_INJECT_FACT_VARS": "false",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
+    done = ansible_playbook(
+        directory,
+        "-vvv",
+        "-c",
+        "local",
+        "-i",
+        "localhost,",
+        *options,
+        "play.yml",
+        ANSIBLE_LOCAL_TEMP=str(directory / "local"),
+        ANSIBLE_REMOTE_TEMP=str(directory / "remote"),
+        ANSIBLE_PIPELINING=str(pipelining),
+        ANSIBLE_PYTHON_INTERPRETER=bare_python(directory),
+        ANSIBLE_INJECT_FACT_VARS="false",
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads((directory / "facts.json").read_text()), done.stdout + done.stderr

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +19,6 @@ from ansible_collections.baremetal.vllm.plugins.action import host_doctor
 from ansible_collections.baremetal.vllm.plugins.plugin_utils import (
     _doctor,
     _doctor_report,
-    _inventory,
 )
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._doctor_edge import Certificate
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._doctor_findings import (
@@ -32,11 +30,8 @@ from ansible_collections.baremetal.vllm.plugins.plugin_utils._variables import (
     HostVariables,
     RoleInterfaces,
 )
+from ansible_collections.baremetal.vllm.tests.unit.playbooks import COLLECTION, ansible_playbook
 
-COLLECTION = Path(_inventory.__file__).parents[2]
-PROGRAM = shutil.which("ansible-playbook") or str(
-    Path(sys.executable).with_name("ansible-playbook")
-)
 IS_ROOT = os.geteuid() == 0
 HERE = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
 AWAY = {
@@ -54,24 +49,10 @@ def doctor(directory: Path, hosts: dict[str, Any], *extra: str) -> subprocess.Co
         "vars": {"vllm_instances": instances, "vllm_state_directory": str(directory / "state")},
     }
     (directory / "hosts.json").write_text(json.dumps({"gpu_hosts": group}))
-    command = [PROGRAM, str(COLLECTION / "playbooks/doctor.yml"), "-i", "hosts.json"]
+    command = [str(COLLECTION / "playbooks/doctor.yml"), "-i", "hosts.json"]
     for each in extra:
         command += ["-e", each]
-    return subprocess.run(
-        command,
-        cwd=directory,
-        env=os.environ
-        | {
-            "ANSIBLE_COLLECTIONS_PATH": str(COLLECTION.parents[2]),
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_LOCAL_TEMP": str(directory),
-            "ANSIBLE_REMOTE_TEMP": str(directory / "remote"),
-            "ANSIBLE_HOME": str(directory),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return ansible_playbook(directory, *command, ANSIBLE_REMOTE_TEMP=str(directory / "remote"))
 
 
 def written(directory: Path) -> dict[str, Any]:

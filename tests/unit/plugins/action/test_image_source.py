@@ -6,9 +6,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,8 +17,9 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 
 from ansible_collections.baremetal.vllm.plugins.action import image_source as action
-from ansible_collections.baremetal.vllm.plugins.plugin_utils import _pins, _web
+from ansible_collections.baremetal.vllm.plugins.plugin_utils import _web
 from ansible_collections.baremetal.vllm.tests.unit.fake_registry import FakeRegistry
+from ansible_collections.baremetal.vllm.tests.unit.playbooks import ansible_playbook
 from ansible_collections.baremetal.vllm.tests.unit.small_image import (
     CONFIG,
     LAYER,
@@ -30,11 +28,6 @@ from ansible_collections.baremetal.vllm.tests.unit.small_image import (
     digest,
 )
 
-COLLECTIONS = Path(_pins.__file__).parents[5]
-# ansible-test puts its own on PATH; a plain virtual environment has one beside its Python.
-PROGRAM = shutil.which("ansible-playbook") or str(
-    Path(sys.executable).with_name("ansible-playbook")
-)
 GIB = 2**30
 DIGEST = f"sha256:{'ab' * 32}"
 BUNDLED = f"registry.example/lab/vllm@{DIGEST}"
@@ -199,19 +192,8 @@ def play(directory: Path, hosts: dict[str, dict[str, Any]], **extra: Any) -> dic
     ]
     plays = [{"hosts": "all", "gather_facts": False, "connection": "local", "tasks": tasks}]
     (directory / "play.json").write_text(json.dumps(plays))
-    done = subprocess.run(
-        [PROGRAM, "-i", "hosts.json", "play.json", "--check", "--extra-vars", "@vars.json"],
-        cwd=directory,
-        env=os.environ
-        | {
-            "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_LOCAL_TEMP": str(directory),
-            "ANSIBLE_HOME": str(directory),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
+    done = ansible_playbook(
+        directory, "-i", "hosts.json", "play.json", "--check", "--extra-vars", "@vars.json"
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "hunter2" not in done.stdout + done.stderr

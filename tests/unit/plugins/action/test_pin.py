@@ -6,10 +6,7 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,14 +18,13 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
 from ansible_collections.baremetal.vllm.plugins.action import pin as action
-from ansible_collections.baremetal.vllm.plugins.plugin_utils import _pins
 from ansible_collections.baremetal.vllm.tests.unit.fake_registry import FakeRegistry
-
-COLLECTION = Path(_pins.__file__).parents[2]
-# ansible-test puts its own on PATH; a plain virtual environment has one beside its Python.
-PROGRAM = shutil.which("ansible-playbook") or str(
-    Path(sys.executable).with_name("ansible-playbook")
+from ansible_collections.baremetal.vllm.tests.unit.playbooks import (
+    COLLECTION,
+    ansible_playbook,
+    program,
 )
+
 COMMIT = "6cee5e81ee83917806bbde320786a8fb61efebee"
 TAGGED = "12e81ee83917806bbde320786a8fb61efebee123"
 TOKEN = "hf_hunter2"
@@ -107,19 +103,8 @@ class Fleet:
             json.dumps({"gpu_hosts": {"hosts": self.hosts, "vars": variables}})
         )
         given = [part for each in inventories for part in ("-i", each)]
-        done = subprocess.run(
-            [PROGRAM, str(COLLECTION / "playbooks/pin.yml"), *given, *arguments],
-            cwd=self.directory,
-            env=os.environ
-            | {
-                "ANSIBLE_COLLECTIONS_PATH": str(COLLECTION.parents[2]),
-                "ANSIBLE_NOCOLOR": "1",
-                "ANSIBLE_LOCAL_TEMP": str(self.directory),
-                "ANSIBLE_HOME": str(self.directory),
-            },
-            capture_output=True,
-            text=True,
-            check=False,
+        done = ansible_playbook(
+            self.directory, str(COLLECTION / "playbooks/pin.yml"), *given, *arguments
         )
         said = done.stdout + done.stderr
         assert "hunter2" not in said
@@ -352,7 +337,7 @@ def test_the_playbook_shows_what_moved_and_is_idempotent(fleet: Fleet) -> None:
 def test_the_pins_are_variables_of_every_host(fleet: Fleet) -> None:
     fleet.play(inventories=("inventory/hosts.json",))
     done = subprocess.run(
-        [PROGRAM.replace("-playbook", "-inventory"), "-i", "inventory", "--host", "gpu-3"],
+        [program("ansible-inventory"), "-i", "inventory", "--host", "gpu-3"],
         cwd=fleet.directory,
         capture_output=True,
         text=True,

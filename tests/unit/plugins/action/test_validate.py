@@ -5,28 +5,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ansible_collections.baremetal.vllm.plugins.plugin_utils import _inventory
 from ansible_collections.baremetal.vllm.plugins.plugin_utils._edge_vip import CONFIGURATION, DROPIN
-
-COLLECTIONS = next(
-    parent.parent
-    for parent in Path(_inventory.__file__).parents
-    if parent.name == "ansible_collections"
-)
-# ansible-test puts its own on PATH; a plain virtual environment has one beside its Python.
-PROGRAM = shutil.which("ansible-playbook") or str(
-    Path(sys.executable).with_name("ansible-playbook")
-)
+from ansible_collections.baremetal.vllm.tests.unit.playbooks import ansible_playbook
 
 INVENTORY: dict[str, Any] = {
     "all": {
@@ -66,22 +52,8 @@ def play(directory: Path, task: dict[str, Any], **extra: Any) -> tuple[int, dict
     tasks = [task]
     plays = [{"hosts": "all", "gather_facts": False, "tasks": tasks}]
     (directory / "play.yml").write_text(json.dumps(plays))
-    command = [PROGRAM, "-i", "hosts.yml", "play.yml"]
-    done = subprocess.run(
-        [*command, "--extra-vars", "@vars.json"],
-        cwd=directory,
-        env=os.environ
-        | {
-            "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
-            "ANSIBLE_STDOUT_CALLBACK": "minimal",
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_LOCAL_TEMP": str(directory),
-            "ANSIBLE_HOME": str(directory),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    given = ("-i", "hosts.yml", "play.yml", "--extra-vars", "@vars.json")
+    done = ansible_playbook(directory, *given, ANSIBLE_STDOUT_CALLBACK="minimal")
     found = _RESULT.findall(done.stdout)
     assert found, done.stdout + done.stderr
     results = [(host, status, json.loads(result)) for host, status, result in found]

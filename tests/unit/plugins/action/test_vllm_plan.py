@@ -5,8 +5,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,13 +12,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.baremetal.vllm.plugins.plugin_utils import _inventory
+from ansible_collections.baremetal.vllm.tests.unit.playbooks import COLLECTION, ansible_playbook
 
-COLLECTION = Path(_inventory.__file__).parents[2]
-# ansible-test puts its own on PATH; a plain virtual environment has one beside its Python.
-PROGRAM = shutil.which("ansible-playbook") or str(
-    Path(sys.executable).with_name("ansible-playbook")
-)
 ONE = ("gpu_set=h200", "model=openai/gpt-oss-20b")
 KEYS = {
     "refused",
@@ -39,26 +32,13 @@ def plan(
     directory: Path, *extra: str, inventory: dict[str, Any] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run the playbook, without an inventory unless one is given."""
-    command = [PROGRAM, str(COLLECTION / "playbooks/plan.yml")]
+    command = [str(COLLECTION / "playbooks/plan.yml")]
     if inventory is not None:
         (directory / "hosts.json").write_text(json.dumps(inventory))
         command += ["-i", "hosts.json"]
     for each in extra:
         command += ["-e", each]
-    return subprocess.run(
-        command,
-        cwd=directory,
-        env=os.environ
-        | {
-            "ANSIBLE_COLLECTIONS_PATH": str(COLLECTION.parents[2]),
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_LOCAL_TEMP": str(directory),
-            "ANSIBLE_HOME": str(directory),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return ansible_playbook(directory, *command)
 
 
 def test_a_plan_is_printed_and_written(tmp_path: Path) -> None:
