@@ -108,6 +108,9 @@ def variants(certificates: Path) -> dict[str, Variant]:
     }
     # Seconds for which the edge keeps idle connections; the engines of the test keep them longer.
     short_idle = {"edge_upstream_keepalive_timeout": 1, "edge_upstream_keepalive": 256}
+    # Without keys the edge answers to its own names only.
+    named = {"edge_server_names": ["edge.example.net"]}
+    few = {"edge_worker_connections": 64, "edge_upstream_keepalive": 4}
     return {
         "one": Variant(variables=keys),
         "one, first drained": first_drained,
@@ -120,7 +123,8 @@ def variants(certificates: Path) -> dict[str, Variant]:
         "acme": Variant(variables=keys | acme, port="edge_acme_port"),
         "several": Variant(several, keys | every_path | small, adapters=ADAPTERS),
         "limits": Variant(variables=keys | limits),
-        "open": Variant(variables=short_idle),
+        "open": Variant(variables=named | short_idle),
+        "few connections": Variant(variables=keys | few),
         "session": Variant(variables=keys | {"edge_session_header": "X-Session-Id"}),
         "tls": Variant(several, keys | tls | {"edge_plain_http": False}),
     }

@@ -120,3 +120,39 @@ def test_on_loopback_keys_may_be_left_out(edge: Edge, key: str | None) -> None:
     answer = edge.chat(key)
     assert answer.status == 200
     assert edge.logged(answer.headers["X-Request-Id"])["client"] == "anonymous"
+
+
+def named(edge: Edge, host: str) -> Answer:
+    """The answer to a request without a key, by a name that somebody gave this machine."""
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(BODY)}\r\n\r\n"
+    return edge.send(head.encode() + BODY)
+
+
+@pytest.mark.variant("open")
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "LOCALHOST:8080",
+        "127.0.0.1",
+        "127.0.0.1:8080",
+        "[::1]:8080",
+        "edge.example.net",
+    ],
+)
+def test_without_keys_the_edge_answers_to_its_own_names(edge: Edge, host: str) -> None:
+    assert named(edge, host).status == 200
+
+
+@pytest.mark.variant("open")
+@pytest.mark.parametrize(
+    "host",
+    ["attacker.example", "localhost.attacker.example", "edge.example.net.attacker.example", "x"],
+)
+def test_without_keys_no_web_page_reaches_it_by_a_name_of_its_own(edge: Edge, host: str) -> None:
+    """Its name may lead to this machine, and a browser would show it the answers."""
+    error = named(edge, host).refused(401, "invalid_api_key")
+    assert "edge_server_names" in error["message"]
+    edge.send(f"GET /v1/models HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()).refused(401)
+    assert edge.seen() == []
+    assert edge.send(f"GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()).status == 200

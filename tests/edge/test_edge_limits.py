@@ -109,6 +109,25 @@ def test_an_address_has_so_many_requests_at_a_time(
     assert again(edge, CAROL)
 
 
+@pytest.mark.variant("few connections")
+def test_a_worker_takes_no_more_than_it_has_connections_for(edge: Edge) -> None:
+    """nginx's own answer would be a 500 in HTML, which no client may repeat."""
+    for engine in edge.engines:
+        engine.behaviour = engines.stream(3, 1)
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(edge.connect()) for _turn in range(40)]
+        for connection in connections:
+            connection.send(request("POST", CHAT, chat(stream=True), key=ALICE))
+        answers = [connection.receive() for connection in connections]
+    passed = [answer for answer in answers if answer.status == 200]
+    # 16 of each of two workers, and the kernel chooses the worker.
+    assert 16 <= len(passed) <= 32
+    for answer in answers:
+        if answer not in passed:
+            refused(answer)
+    assert edge.chat().status == 200
+
+
 def test_requests_that_never_end_are_counted(edge: Edge) -> None:
     # A byte now and then: nginx waits for such a body for ever.
     head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\nAuthorization: Bearer {ERIN}"

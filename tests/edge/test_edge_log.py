@@ -45,6 +45,23 @@ def test_an_error_is_logged_as_what_was_asked(
     assert (entry["method"], entry["path"], entry["status"]) == (method, path, status)
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("POST /v1/models HTTP/1.1", "Host: x", "Content-Length: abc"),
+        (f"GET /{'a' * 40_000} HTTP/1.1", "Host: x"),
+        ("hello",),
+    ],
+    ids=["no length", "too long", "no HTTP"],
+)
+def test_what_was_not_understood_is_logged_as_nothing_else(
+    edge: Edge, lines: tuple[str, ...]
+) -> None:
+    answer = edge.send("\r\n".join([*lines, "", ""]).encode())
+    entry = edge.logged(answer.headers["X-Request-Id"])
+    assert (entry["method"], entry["path"], entry["status"]) == ("", "", answer.status)
+
+
 def test_a_request_of_two_attempts_is_one_entry_with_both(edge: Edge) -> None:
     refused, taking = edge.engines
     refused.behaviour = engines.full
@@ -87,6 +104,25 @@ def test_keys_and_contents_are_nowhere(edge: Edge) -> None:
         assert secret not in access_log + edge.error_log()
     # nginx's own log of errors has the first lines of requests, as the role's README says.
     assert IN_QUERY not in access_log
+
+
+@pytest.mark.variant("one engine")
+@pytest.mark.parametrize("banner", [b"SSH-2.0-OpenSSH_9.2p1\r\n", b"* OK IMAP4rev1\r\n"])
+def test_a_port_that_speaks_something_else_does_not_break_the_log(
+    edge: Edge, banner: bytes
+) -> None:
+    async def greet(call: engines.Call) -> None:
+        await call.send(banner)
+        call.closed = True
+
+    edge.engines[0].behaviour = greet
+    before = len(list(edge.access_log()))
+    with edge.connect() as connection:
+        connection.send(request("POST", CHAT, chat(), key=ALICE, headers={"Connection": "close"}))
+        while connection.sock.recv(4096):
+            pass
+    edge.wait_until(lambda: len(list(edge.access_log())) > before, "the request is logged")
+    assert isinstance(list(edge.access_log())[-1]["status"], int)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import engines
@@ -66,6 +68,37 @@ def test_bodies_may_be_as_large_as_with_one_model(edge: Edge, size: int) -> None
     assert edge.ask("POST", CHAT, body).status == 200
     assert [one.json for one in edge.seen()] == [body]
     assert asked(edge) == {OTHER_MODEL}
+
+
+@pytest.mark.variant("tls")
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ('{"a": "LARGE", "model": "MODEL", "b": 1}', 200),
+        ('{"a": 1, "model": "MODEL", "b": "LARGE"}', 200),
+        ('{"a": "LARGE", "model": "MODEL", "b": "LARGE"}', 200),
+        ('{"mod\\u0065l": "MODEL"}', 200),
+        # What only a parser could tell.
+        ('{"a": "LARGE", "mod\\u0065l": "MODEL"}', 400),
+        ('{"a": "LARGE"}', 400),
+    ],
+)
+def test_large_bodies_are_not_parsed(edge: Edge, text: str, status: int) -> None:
+    body = text.replace("LARGE", "x" * 300_000).replace("MODEL", OTHER_MODEL)
+    answer = edge.ask("POST", CHAT, body.encode())
+    assert answer.status == status
+    assert asked(edge) == ({OTHER_MODEL} if status == 200 else set())
+
+
+@pytest.mark.variant("tls")
+@pytest.mark.parametrize("piece", [b"[],", b"{},", b'"a",', b"1,"])
+def test_no_body_makes_a_worker_large(edge: Edge, piece: bytes) -> None:
+    """Parsed, eight megabytes of these took 600, and half a second of every stream."""
+    body = b'{"x": [' + piece * (8_000_000 // len(piece)) + b"1]}"
+    edge.ask("POST", CHAT, body).refused(400)
+    for pid in edge.workers():
+        [peak] = re.findall(r"^VmHWM:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.M)
+        assert int(peak) < 200_000
 
 
 def test_of_two_models_in_one_body_the_engine_reads_the_one_that_the_edge_read(edge: Edge) -> None:
@@ -227,6 +260,32 @@ def test_a_full_engine_is_passed_over_for_one_of_the_same_model(edge: Edge) -> N
     edge.engines[1].behaviour = engines.full
     assert edge.chat().body == engines.FULL
     assert edge.engines[2].requests == []
+
+
+@pytest.mark.variant("one")
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/responses/resp_0123"])
+def test_what_every_engine_says_at_once_is_not_waited_for_longer(edge: Edge, path: str) -> None:
+    hanging, answering = edge.engines
+    hanging.behaviour = engines.hang
+    answering.behaviour = reply(200, {"id": "resp_0123"})
+    answers = [edge.ask("GET", path) for _turn in range(2)]
+    assert [answer.status for answer in answers] == [200, 200]
+    assert all(answer.seconds < 13 for answer in answers)
+    # Requests without a load go round: one of the two met it.
+    assert len(hanging.requests) == 1
+
+
+@pytest.mark.parametrize("query", ["?stream=true", "?stream=True&starting_after=3", "?stream=1"])
+def test_a_kept_answer_that_is_still_coming_may_be_silent(edge: Edge, query: str) -> None:
+    text = edge.path("/etc/nginx/vllm/responses.conf").read_text()
+    [short, long] = re.findall(r"location (@response(?:\.stream)?) \{([^}]*)\}", text)
+    assert "proxy_read_timeout 10s;" in short[1]
+    assert "proxy_read_timeout" not in long[1]
+    for engine in edge.engines:
+        engine.behaviour = engines.on_demand
+        engine.emit("token 0", None)
+    answer = edge.ask("GET", f"/v1/responses/resp_0123{query}")
+    assert answer.body.endswith(b"data: [DONE]\n\n")
 
 
 # Answers that an engine keeps.

@@ -146,6 +146,21 @@ def test_what_an_engine_says_comes_through_as_it_said_it(edge: Edge, status: int
 
 
 @pytest.mark.variant("one engine")
+def test_an_engine_steers_neither_the_edge_nor_its_clients(edge: Edge) -> None:
+    steering = {
+        **{"X-Accel-Redirect": "/_e/429", "X-Accel-Limit-Rate": "1", "X-Should-Retry": "true"},
+        **{"WWW-Authenticate": "Basic", "Allow": "PUT", "Retry-After": "9999", "Server": "uvicorn"},
+    }
+    body = b'{"id": "kept"}'
+    edge.engines[0].behaviour = reply(200, body, steering)
+    answer = edge.chat()
+    assert (answer.status, answer.body) == (200, body)
+    for name in set(steering) - {"Server"}:
+        assert answer.headers[name] is None
+    assert answer.headers["Server"] == "nginx"
+
+
+@pytest.mark.variant("one engine")
 def test_an_engine_that_refuses_the_edges_own_key_is_no_fault_of_the_client(edge: Edge) -> None:
     edge.engines[0].behaviour = reply(401, {"error": "Unauthorized"})
     edge.chat().refused(502, "bad_gateway")

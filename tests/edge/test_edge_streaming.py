@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -84,6 +85,26 @@ def test_each_token_arrives_alone_over_http2(edge: Edge, http2: httpx2.Client, m
         assert next(tokens) == f"token {TOKENS}"
         engine.emit(None)
         assert list(tokens) == []
+
+
+@pytest.mark.variant("tls")
+@pytest.mark.parametrize(
+    ("path", "key"), [(CHAT, ALICE), (CHAT, "0" * 48), ("/v1/unknown", ALICE), ("/healthz", ALICE)]
+)
+def test_a_body_that_is_too_large_is_a_413_over_http2(
+    edge: Edge, trusting: ssl.SSLContext, path: str, key: str
+) -> None:
+    """Only its announced length is seen: nobody waits for the body."""
+    address = f"https://127.0.0.1:{edge.port}{path}"
+    headers = {"Authorization": f"Bearer {key}", "Content-Length": str(9 << 20)}
+    with (
+        httpx2.Client(http1=False, http2=True, verify=trusting, timeout=20) as client,
+        client.stream("POST", address, headers=headers, content=iter([b"{"])) as response,
+    ):
+        content = response.read()
+    assert response.http_version == "HTTP/2"
+    assert (response.status_code, response.headers["content-type"]) == (413, "application/json")
+    assert json.loads(content)["error"]["code"] == "request_too_large"
 
 
 @pytest.mark.variant("tls")
