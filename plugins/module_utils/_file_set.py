@@ -97,11 +97,20 @@ class Change:
     path: str
     wanted: File | Directory | Link | None
     before: Snapshot | None
+    sensitive: bool = False  # as the file is declared that shall be there, or go away
 
     @property
     def removes(self) -> str | None:
         """Return the kind of what is removed, or None."""
         return self.before.kind if self.wanted is None and self.before else None
+
+    @property
+    def hides_content(self) -> bool:
+        """Whether a diff must not show it: declared so, or only its owner can read it now."""
+        private = (
+            self.before is not None and self.before.kind == "file" and not self.before.mode & 0o077
+        )
+        return self.sensitive or private
 
 
 # -- reading the parameters --------------------------------------------------------------------
@@ -121,7 +130,7 @@ def _file(entry: t.Mapping[str, t.Any]) -> File:
     path = _checked_path(entry["path"], "files")
     content = entry["content"]
     if entry["state"] == "absent":
-        return File(path, None)
+        return File(path, None, sensitive=bool(entry.get("sensitive")))
     if not isinstance(content, str):
         raise FileSetError(
             f"files: the content of {path} is of type {type(content).__name__}, where text is"
@@ -282,7 +291,7 @@ def _planned_file(entry: File) -> Change | None:
     same = (
         before is not None and before.content == entry.content and _same_attributes(entry, before)
     )
-    return None if same else Change(entry.path, entry, before)
+    return None if same else Change(entry.path, entry, before, entry.sensitive)
 
 
 def _planned_link(entry: Link) -> Change | None:
@@ -298,6 +307,7 @@ def _planned_removals(wanted: FileSet) -> t.Iterator[Change]:
     paths.update({entry.path: ("file", "link") for entry in wanted.files if entry.content is None})
     paths.update({entry.path: ("link",) for entry in wanted.links if entry.target is None})
     kept = {entry.path for entry in wanted.files if entry.content is not None}
+    sensitive = {entry.path for entry in wanted.files if entry.sensitive}
     gone = [entry.path for entry in wanted.directories if not entry.present]
     for directory in wanted.exclusive:
         if os.path.isdir(directory) and directory not in gone:
@@ -309,7 +319,7 @@ def _planned_removals(wanted: FileSet) -> t.Iterator[Change]:
         before = snapshot(path)
         _reject_other_kind(path, before, kinds, " or ".join(kinds))
         if before is not None:
-            yield Change(path, None, before)
+            yield Change(path, None, before, path in sensitive)
     for path in sorted(gone):
         before = snapshot(path)
         _reject_other_kind(path, before, ("directory",), "a directory")
@@ -363,13 +373,16 @@ def _reject_missing_parents(changes: t.Sequence[Change]) -> None:
 
 
 def diff(changes: t.Sequence[Change], sensitive: bool = False) -> list[dict[str, str | int]]:
-    """Return the changes in the form of Ansible's diff; without contents when `sensitive`."""
+    """Return the changes in the form of Ansible's diff.
+
+    Contents are left out when `sensitive`, and where the change itself hides them.
+    """
     entries: list[dict[str, str | int]] = []
     for change in changes:
         before = _text(change.before)
         after = _text(change.wanted)
         if before is not None or after is not None:
-            if sensitive or (isinstance(change.wanted, File) and change.wanted.sensitive):
+            if sensitive or change.hides_content:
                 if before != after:
                     entries.append({"prepared": f"{change.path}: content changed (not shown)\n"})
             elif before != after:

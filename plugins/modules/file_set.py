@@ -57,7 +57,9 @@ options:
         choices: [present, absent]
         default: present
       sensitive:
-        description: Show no content of this file in the diff.
+        description:
+          - Show no content of this file in the diff, whether it is written or removed.
+          - A file that only its owner can read on the host is never shown, removed or replaced.
         type: bool
         default: false
   directories:
@@ -201,6 +203,7 @@ EXAMPLES = r"""
     files:
       - path: /etc/vllm/gpt-oss-20b.secrets
         state: absent
+        sensitive: true
     directories:
       - path: /var/lib/vllm/gpt-oss-20b
         state: absent

@@ -132,6 +132,8 @@ def diagnose(
         _doctor_host.examine_nginx_floor(findings, state)
         _doctor_edge.examine_dropin(findings, state)
         _doctor_edge.examine_certificate(findings, state, settings.certificate, settings.commands)
+    if not settings.edge:
+        _doctor_edge.examine_former(findings, state)
     if settings.guard and (edge or deployed):
         _doctor_host.examine_upgrades(findings, state)
     _doctor_host.examine_ports(

@@ -66,6 +66,12 @@ def examine_dropin(findings: Findings, state: State) -> None:
         findings.add("edge_dropin_missing", path=_DROPIN)
 
 
+def examine_former(findings: Findings, state: State) -> None:
+    """Of a host that is no edge: nothing but a whole run of site.yml takes the edge off it."""
+    if ((state.get("paths") or {}).get(IN_FORCE) or {}).get("exists"):
+        findings.add("edge_left_behind", path=IN_FORCE)
+
+
 def examine_certificate(
     findings: Findings, state: State, wanted: Certificate | None, commands: Commands
 ) -> None:

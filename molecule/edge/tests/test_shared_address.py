@@ -127,6 +127,21 @@ def test_changed_setting_is_taken_over_without_a_move() -> None:
     assert streams.cut() == []
 
 
+def test_another_port_takes_the_address_from_nobody() -> None:
+    """keepalived asks where that port does not matter: not for a moment does its check fail."""
+    held = holders()
+    before = {name: lab_host(name).check_output("date +%s") for name in SCENARIO.edge_hosts}
+    for extra in ({"edge_port": 9443}, {}):
+        run = playbook("site", extra=extra)
+        assert run.code == 0, run.output
+    assert holders() == held
+    for name, moment in before.items():
+        asked = f"journalctl --unit keepalived --since @{moment} --output cat"
+        said = lab_host(name).check_output(asked)
+        assert "failed" not in said, said
+        assert "Entering" not in said, said
+
+
 def test_configuration_that_keepalived_refuses_does_not_replace_the_one_in_force(
     edge_host: Host,
 ) -> None:

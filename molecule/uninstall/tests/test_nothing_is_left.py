@@ -47,6 +47,13 @@ def test_engine_of_the_host_stays(gpu_host: Host) -> None:
     assert gpu_host.service("docker").is_running
 
 
+def test_nginx_is_stopped_and_its_package_stays(edge_host: Host) -> None:
+    nginx = edge_host.service("nginx")
+    assert not nginx.is_running
+    assert not nginx.is_enabled
+    assert edge_host.package("nginx").is_installed
+
+
 def test_nginx_has_the_distributions_configuration(edge_host: Host) -> None:
     assert "vllm" not in edge_host.file("/etc/nginx/nginx.conf").content_string
     assert not edge_host.file("/etc/nginx/nginx.conf.distribution").exists

@@ -631,3 +631,44 @@ def test_a_sensitive_file_is_not_shown_beside_others_that_are(host: Host) -> Non
     shown = json.dumps(host.run(diff=True, files=files)["diff"])
     assert "seen" in shown
     assert "hidden" not in shown
+
+
+def test_a_secret_that_is_removed_is_not_shown(host: Host) -> None:
+    (host.root / "closed").write_text("hidden")
+    (host.root / "open").write_text("seen")
+    for name in ("closed", "open"):
+        (host.root / name).chmod(0o644)
+    files = [
+        {**host.file("closed", state="absent"), "sensitive": True},
+        host.file("open", state="absent"),
+    ]
+    for check in (True, False):
+        shown = json.dumps(host.run(check=check, diff=True, files=files)["diff"])
+        assert "seen" in shown
+        assert "hidden" not in shown
+        assert f"{host.path('closed')}: removed" in shown
+    assert host.tree() == {}
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o400, 0o700])
+@pytest.mark.parametrize("way", ["replaced", "opened", "removed", "not of the set"])
+def test_what_only_its_owner_can_read_is_not_shown(host: Host, mode: int, way: str) -> None:
+    (host.root / "private").write_text("hunter1")
+    (host.root / "private").chmod(mode)
+    sets: dict[str, dict[str, t.Any]] = {
+        "replaced": {"files": [host.file("private", "hunter2", mode=f"{mode:04o}")]},
+        "opened": {"files": [host.file("private", "hunter2", mode="0644")]},
+        "removed": {"files": [host.file("private", state="absent")]},
+        "not of the set": {"exclusive": [str(host.root)]},
+    }
+    result = host.run(diff=True, **sets[way])
+    assert result["changed_paths"] == [host.path("private")]
+    assert "hunter" not in json.dumps(result)
+    assert {"prepared": f"{host.path('private')}: content changed (not shown)\n"} in result["diff"]
+
+
+def test_what_its_group_can_read_is_shown(host: Host) -> None:
+    (host.root / "file").write_text("before\n")
+    (host.root / "file").chmod(0o640)
+    shown = host.run(diff=True, files=[host.file("file", "after\n", mode="0600")])["diff"]
+    assert (shown[0]["before"], shown[0]["after"]) == ("before\n", "after\n")

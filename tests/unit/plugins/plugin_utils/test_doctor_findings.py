@@ -606,6 +606,15 @@ CASES: list[tuple[str, Callable[[], Host], Change, str, str]] = [
         "ansible-playbook playbooks/site.yml",
     ),
     (
+        "edge_left_behind",
+        kind.server,
+        on(settings=settings(edge=False)),
+        "This host is no edge by the inventory and has /etc/nginx/vllm/in_force: nginx goes on as"
+        " the edge that it was, with the keys of its last run, and lets clients in that have been"
+        " revoked since.",
+        "ansible-playbook playbooks/site.yml",
+    ),
+    (
         "edge_certificate_unusable",
         kind.edge_with_tls,
         certificate(problem="/etc/ssl/llm.key is not of that certificate"),
@@ -1293,6 +1302,11 @@ def test_nginx_has_the_port_of_challenges() -> None:
 def test_an_edge_whose_nginx_was_removed() -> None:
     gone = on("state", "services", **{"nginx.service": kind.NO_UNIT})
     assert codes(kind.edge, gone) == ["unit_missing"]
+
+
+def test_a_host_that_never_was_an_edge() -> None:
+    none = on("state", "paths", **{"/etc/nginx/vllm/in_force": {"exists": False}})
+    assert codes(kind.server, on(settings=settings(edge=False)), none) == []
 
 
 def test_an_address_that_nobody_keeps() -> None:
