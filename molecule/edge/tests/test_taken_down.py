@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from clients import holders
 from conftest import SCENARIO, lab_host, playbook
 
@@ -22,6 +24,31 @@ def test_emptied_address_is_given_back_and_the_edges_serve_on() -> None:
     again = playbook("site")
     assert again.code == 0, again.output
     assert len(holders()) == 1
+
+
+def test_gpu_host_that_was_an_edge_for_a_while_is_none_any_more(tmp_path: Path) -> None:
+    joined = tmp_path / "joined.yml"
+    joined.write_text("edge_hosts: {hosts: {gpu1: }}\n")
+    gpu = lab_host("gpu1")
+    began = "docker inspect --format '{{.State.StartedAt}}' vllm-gpt-oss-tiny"
+    engine = gpu.check_output(began)
+    run = playbook("site", "-i", str(joined))
+    assert run.code == 0, run.output
+    for service in ("nginx", "keepalived"):
+        assert gpu.service(service).is_running
+    assert len(holders()) == 1
+    said = playbook("doctor").output
+    assert "This host is no edge by the inventory" in said, said
+    run = playbook("site")
+    assert run.code == 0, run.output
+    assert len(holders()) == 1
+    for service in ("nginx", "keepalived"):
+        assert not gpu.service(service).is_running
+        assert not gpu.service(service).is_enabled
+    assert not gpu.file("/etc/nginx/vllm").exists
+    assert gpu.check_output(began) == engine
+    again = playbook("site")
+    assert again.recap("gpu1")["changed"] == 0, again.output
 
 
 def test_uninstalling_leaves_nothing() -> None:
