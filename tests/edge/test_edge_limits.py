@@ -113,7 +113,7 @@ def test_an_address_has_so_many_requests_at_a_time(
 def test_a_worker_takes_no_more_than_it_has_connections_for(edge: Edge) -> None:
     """nginx's own answer would be a 500 in HTML, which no client may repeat."""
     for engine in edge.engines:
-        engine.behaviour = engines.stream(3, 1)
+        engine.behaviour = engines.stream(2, 3)
     with contextlib.ExitStack() as stack:
         connections = [stack.enter_context(edge.connect()) for _turn in range(40)]
         for connection in connections:
